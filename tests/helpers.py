@@ -1,0 +1,64 @@
+"""What the tests share: paths, the programs as subprocesses, and skips that name what is absent."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+_SHARED = Path(os.environ.get("VOXARK_SHARED", ROOT.parent / "shared"))
+
+
+def golden(name=""):
+    """Path of a golden file (what real Kaldi gives)."""
+    return _SHARED / "golden" / name
+
+
+def shared_data(name=""):
+    """Path of a corpus of recorded speech beside the checkout."""
+    return _SHARED / "data" / name
+
+
+needs_golden = pytest.mark.skipif(not golden().is_dir(), reason=f"golden files of Kaldi are absent: {golden()}")
+
+
+def needs_data(name):
+    """Skip mark for tests that need one of the corpora beside the checkout."""
+    return pytest.mark.skipif(not shared_data(name).is_dir(), reason=f"recorded speech is absent: {shared_data(name)}")
+
+
+def environment(**extra):
+    """The environment of path.sh for a subprocess."""
+    path = os.pathsep.join([str(ROOT / "bin"), str(ROOT / "steps"), str(ROOT / "utils"),
+                            str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "LC_ALL": "C", **extra}
+
+
+class Result:
+    """What a program gave: ``returncode``, ``stdout`` (bytes) and ``stderr`` (text)."""
+
+    def __init__(self, done):
+        self.returncode, self.stdout = done.returncode, done.stdout
+        self.stderr = done.stderr.decode("utf-8", "replace")
+
+
+def run(program, *arguments, check=True, stdin=b"", cwd=None, env=None, timeout=120):
+    """Run a program of bin/; with ``check`` a failure fails the test and shows what the program said."""
+    command = [sys.executable, str(ROOT / "bin" / program), *map(str, arguments)]
+    done = Result(subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, env=env or environment(),
+                                 timeout=timeout))
+    if check and done.returncode != 0:
+        pytest.fail(f"{' '.join(command)}\nended with status {done.returncode}:\n{done.stderr}")
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def shell(command, check=True, cwd=None, timeout=120):
+    """Run a bash command with the programs on PATH, as after `. ./path.sh`."""
+    done = Result(subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, cwd=cwd,
+                                 env=environment(), timeout=timeout))
+    if check and done.returncode != 0:
+        pytest.fail(f"{command}\nended with status {done.returncode}:\n{done.stderr}")
+    return done
