@@ -1,9 +1,9 @@
 """Kaldi's compressed matrices, digit for digit [K: matrix/compressed-matrix].
 
-Three layouts: ``CM`` (one byte a value, four percentiles a column), ``CM2`` (two bytes) and ``CM3`` (one byte),
-the last two linear between a minimum and a maximum. Kaldi computes in float32 with a few float64 constants in
-between; the casts below repeat that, because one rounding more or less changes bytes. (kaldiio reads and writes
-these layouts too, but neither to the same values as Kaldi.)
+Three layouts: ``CM`` (one byte a value, four percentiles a column), ``CM2`` (two bytes) and ``CM3`` (one
+byte), the last two linear between a minimum and a maximum. Kaldi computes in float32 with a few float64
+constants in between; the casts below repeat that, because one rounding more or less changes bytes. (kaldiio
+reads and writes these layouts too, but neither to the same values as Kaldi.)
 """
 
 import numpy as np
@@ -17,25 +17,29 @@ _FIXED = {4: (-32768.0, 65535.0), 6: (0.0, 255.0), 7: (0.0, 1.0)}  # method -> m
 
 def read_compressed(source, token):
     """Read what stands behind the token ``CM``, ``CM2`` or ``CM3``: (rows, cols) float32."""
-    header = np.frombuffer(source.read(_HEADER.itemsize), _HEADER)[0]
+    at = source.position
+    header = source.read_array(_HEADER, 1)[0]
     rows, cols = int(header["rows"]), int(header["cols"])
     if rows < 0 or cols < 0:
-        raise source.error(f"corrupt: compressed matrix of {rows} x {cols}")
+        raise source.error(f"corrupt: compressed matrix of {rows} x {cols}", at)
+    if not abs(float(header["min_value"])) + abs(float(header["range"])) < 3.4e38:  # NaN included
+        raise source.error("corrupt: compressed matrix without a finite range of values", at)
     if rows * cols == 0:
         return np.zeros((0, 0), np.float32)
     if token == "CM":
-        percentiles = np.frombuffer(source.read(cols * 8), "<u2").reshape(cols, 4)
-        codes = np.frombuffer(source.read(rows * cols), "u1").reshape(cols, rows)
+        percentiles = source.read_array(np.dtype("<u2"), 4 * cols).reshape(cols, 4)
+        codes = source.read_array(np.dtype("u1"), rows * cols).reshape(cols, rows)
         return _decode_columns(codes, _level_values(header, percentiles))
     dtype = np.dtype("<u2" if token == "CM2" else "u1")
-    codes = np.frombuffer(source.read(rows * cols * dtype.itemsize), dtype).reshape(rows, cols)
+    codes = source.read_array(dtype, rows * cols).reshape(rows, cols)
     increment = np.float32(np.float64(header["range"]) * (1.0 / _LEVELS[token]))
     return header["min_value"] + codes.astype(np.float32) * increment
 
 
 def _level_values(header, levels):
     """uint16 levels -> float32 values."""
-    return header["min_value"] + (header["range"] * np.float32(1.52590218966964e-05)) * levels.astype(np.float32)
+    increment = header["range"] * np.float32(1.52590218966964e-05)  # 1 / 65535
+    return header["min_value"] + increment * levels.astype(np.float32)
 
 
 def _decode_columns(codes, percentiles):
@@ -52,18 +56,21 @@ def _decode_columns(codes, percentiles):
 
 def write_compressed(out, matrix, method):
     """Write a matrix with one of Kaldi's compression methods 1 (automatic) to 7."""
-    if not np.isfinite(matrix).all():
-        raise VoxarkError("a matrix with NaN or infinite values cannot be compressed")
-    matrix = np.ascontiguousarray(matrix, dtype=np.float32)
+    with np.errstate(all="ignore"):  # what goes wrong here is refused below
+        matrix = np.ascontiguousarray(matrix, dtype=np.float32)
+        low, high = matrix.min(), matrix.max()
+        if high == low:
+            high = np.float32(low + (1.0 + abs(float(low))))
+        span = high - low
+    if not np.isfinite(span):
+        raise VoxarkError("a matrix with NaN or infinite values cannot be compressed (nor one whose values "
+                          "span more than a float32 can hold)")
     if method == 1:
         method = 2 if matrix.shape[0] > 8 else 3
     token = {2: "CM", 3: "CM2", 4: "CM2"}.get(method, "CM3")
     header = np.zeros((), _HEADER)
     header["rows"], header["cols"] = matrix.shape
-    low, high = matrix.min(), matrix.max()
-    if high == low:
-        high = np.float32(low + (1.0 + abs(float(low))))
-    header["min_value"], header["range"] = _FIXED.get(method, (low, high - low))
+    header["min_value"], header["range"] = _FIXED.get(method, (low, span))
     out.write(token.encode() + b" " + header.tobytes())
     if token == "CM":
         percentiles = _column_percentiles(header, matrix)
@@ -102,5 +109,5 @@ def _encode_columns(columns, percentiles):
         steps = ((fraction * np.float32(width)).astype(np.float64) + 0.5).astype(np.int64)
         return np.clip(first + steps, first, first + width)
 
-    return np.where(columns < p25, line(p0, p25, 0, 64),
-                    np.where(columns < p75, line(p25, p75, 64, 128), line(p75, p100, 192, 63))).astype(np.uint8)
+    upper = np.where(columns < p75, line(p25, p75, 64, 128), line(p75, p100, 192, 63))
+    return np.where(columns < p25, line(p0, p25, 0, 64), upper).astype(np.uint8)

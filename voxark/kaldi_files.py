@@ -1,8 +1,9 @@
 """Kaldi's objects in binary and text, both ways, byte for byte.
 
-A codec of this module is a pair of functions: ``read_x(source, binary)`` takes a :class:`voxark.streams.Source`
-that stands behind the ``\\0B`` mark (binary) or at the text; ``write_x(out, value, binary)`` takes anything with
-a ``write(bytes)`` method. Numbers in text have seven significant digits, as Kaldi writes them.
+A codec of this module is a pair of functions: ``read_x(source, binary)`` takes a
+:class:`voxark.streams.Source` that stands behind the ``\\0B`` mark (binary) or at the text;
+``write_x(out, value, binary)`` takes anything with a ``write(bytes)`` method. Numbers in text have seven
+significant digits, as Kaldi writes them.
 """
 
 import struct
@@ -10,16 +11,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from voxark.basic_types import (  # noqa: F401 - the basic types are part of this interface
+    expect_token, pack_sized_ints, parse_float, parse_int, read_flags, read_float, read_int, read_sized_ints,
+    read_text_line, read_token, skip_white, write_float, write_int, write_token)
 from voxark.errors import VoxarkError
 
-_INT32 = struct.Struct("<i")
-_SIZED_INT = np.dtype([("size", "i1"), ("value", "<i4")])
+_DIMENSIONS = {1: struct.Struct("<bi"), 2: struct.Struct("<bibi")}  # each with its size mark
+_CODES = {"F": np.dtype("<f4"), "D": np.dtype("<f8")}
 _POSTERIOR_PAIR = np.dtype([("s1", "i1"), ("index", "<i4"), ("s2", "i1"), ("value", "<f4")])
-_WHITE = b" \t\n\r"
 
 
 class DiagGmmParams(NamedTuple):
-    """Fields of ``<DiagGMM>`` as they stand in the file: gconsts (C,) or None, weights (C,), then (C,D) twice."""
+    """Fields of ``<DiagGMM>`` as they stand in the file: gconsts (C,) or None, weights (C,), (C,D) twice."""
 
     gconsts: np.ndarray | None
     weights: np.ndarray
@@ -35,123 +38,27 @@ class PldaParams(NamedTuple):
     psi: np.ndarray
 
 
-# ---------------------------------------------------------------------------------------------- basic types
-
-
-def read_token(source, binary):
-    """Read one token and the white space behind it."""
-    if not binary:
-        _skip_white(source)
-    word = source.read_until(_WHITE, limit=4096)
-    if not word or word[-1:] not in (b" ", b"\n", b"\t", b"\r"):
-        raise source.error("a token was expected")
-    return word[:-1].decode("utf-8", "surrogateescape")
-
-
-def write_token(out, token, binary):
-    """Write one token and a space."""
-    out.write(token.encode() + b" ")
-
-
-def expect_token(source, binary, *tokens):
-    """Read a token that must be one of ``tokens``; return it."""
-    at = source.position
-    token = read_token(source, binary)
-    if token not in tokens:
-        raise source.error(f"{' or '.join(tokens)} was expected, {token[:40]!r} was found", at)
-    return token
-
-
-def _skip_white(source):
-    while (byte := source.peek(1)) and byte in _WHITE:
-        source.read(1)
-
-
-def _read_word(source):
-    """Text mode: one white-space delimited word."""
-    _skip_white(source)
-    word = source.read_until(_WHITE, limit=4096).strip()
-    if not word:
-        raise source.error("a value was expected, the input ends")
-    return word
-
-
-def read_int(source, binary):
-    """Read an int32 (4-byte size mark in binary)."""
-    if binary:
-        data = source.read(5)
-        if data[0] != 4:
-            raise source.error(f"an integer of 4 bytes was expected, the size mark is {data[0]}", source.position - 5)
-        return _INT32.unpack_from(data, 1)[0]
-    return _parse(source, int, _read_word(source), "an integer")
-
-
-def write_int(out, value, binary):
-    """Write an int32."""
-    out.write(b"\4" + _INT32.pack(value) if binary else b"%d " % value)
-
-
-def read_float(source, binary):
-    """Read a float (float32 or float64 in binary) as a Python float."""
-    if binary:
-        size = source.read(1)[0]
-        if size not in (4, 8):
-            raise source.error(f"a float was expected, the size mark is {size}", source.position - 1)
-        return struct.unpack("<f" if size == 4 else "<d", source.read(size))[0]
-    return _parse(source, float, _read_word(source), "a number")
-
-
-def write_float(out, value, binary):
-    """Write a float32."""
-    out.write(b"\4" + struct.pack("<f", value) if binary else b"%s " % _digits(value))
-
-
-def read_flags(source, binary):
-    """Read a uint16 bit field (size mark 0xFE in binary)."""
-    if not binary:
-        return _parse(source, int, _read_word(source), "an integer")
-    data = source.read(3)
-    if data[0] != 0xFE:
-        raise source.error("an unsigned 2-byte integer was expected", source.position - 3)
-    return struct.unpack_from("<H", data, 1)[0]
-
-
-def _parse(source, kind, word, what):
-    try:
-        return kind(word)
-    except ValueError:
-        raise source.error(f"{what} was expected, {word[:40].decode('utf-8', 'replace')!r} was found") from None
-
-
-def _digits(value):
-    return b"%.7g" % value
-
-
-# ---------------------------------------------------------------------------------------------- vectors, matrices
+# ------------------------------------------------------------------------------------------ vectors, matrices
 
 
 def _read_dimensions(source, count):
-    dimensions = [read_int(source, True) for _ in range(count)]
-    if min(dimensions) < 0:
-        raise source.error(f"corrupt: dimension {min(dimensions)}")
-    return dimensions
-
-
-def _read_body(source, code, number):
-    dtype = np.dtype("<f4" if code == "F" else "<f8")
-    # a copy, so that the array is writable and owns its memory
-    return np.frombuffer(source.read(number * dtype.itemsize), dtype).copy()
+    numbers = _DIMENSIONS[count].unpack(source.read(5 * count))
+    if numbers[::2] != (4,) * count:
+        raise source.error("corrupt: an integer of 4 bytes was expected", source.position - 5 * count)
+    if min(numbers) < 0:
+        raise source.error(f"corrupt: dimension {min(numbers)}", source.position - 5 * count)
+    return numbers[1::2]
 
 
 def read_matrix(source, binary, text_dtype=np.float32):
-    """Read a matrix, compressed or not: (rows, cols) float32 or float64 as stored (``text_dtype`` from text)."""
+    """Read a matrix, compressed or not: (rows, cols) float32 or float64 as stored (or ``text_dtype``)."""
     if not binary:
         return _read_text_array(source, 2).astype(text_dtype)
     at = source.position
     token = read_token(source, True)
     if token in ("FM", "DM"):
         rows, cols = _read_dimensions(source, 2)
-        return _read_body(source, token[0], rows * cols).reshape(rows, cols)
+        return source.read_array(_CODES[token[0]], rows * cols).reshape(rows, cols)
     if token in ("CM", "CM2", "CM3"):
         from voxark.compression import read_compressed
 
@@ -169,7 +76,7 @@ def read_vector(source, binary, text_dtype=np.float32):
     token = read_token(source, True)
     if token not in ("FV", "DV"):
         raise source.error(f"a vector was expected, {token[:20]!r} was found", at)
-    return _read_body(source, token[0], _read_dimensions(source, 1)[0])
+    return source.read_array(_CODES[token[0]], _read_dimensions(source, 1)[0])
 
 
 def read_packed(source, binary):
@@ -181,27 +88,29 @@ def read_packed(source, binary):
     if token not in ("FP", "DP"):
         raise source.error(f"a packed matrix was expected, {token[:20]!r} was found", at)
     dim = _read_dimensions(source, 1)[0]
-    return _read_body(source, token[0], dim * (dim + 1) // 2)
+    return source.read_array(_CODES[token[0]], dim * (dim + 1) // 2)
 
 
 def _text_rows(source):
     """Text between brackets as one float array for each line that holds numbers."""
-    _skip_white(source)
+    skip_white(source)
     at = source.position
-    if source.read_until(b"[", limit=1) != b"[":
-        raise source.error("'[' was expected", at)
-    body = source.read_until(b"]")
+    if (opening := source.peek(1)) != b"[":
+        raise source.error("'[' was expected", at) if opening else source.truncated("'[' was expected")
+    source.read(1)
+    body = source.read_until(b"]\0")
+    if body.endswith(b"\0"):
+        raise source.error("binary data where the text of a matrix or vector was expected", at)
     if not body.endswith(b"]"):
-        raise source.error("truncated: ']' was expected, the input ends")
-    if source.peek(2) == b"\r\n":
-        source.read(2)
-    elif source.peek(1) == b"\n":
-        source.read(1)
-    rows = [row for line in body[:-1].split(b"\n") if (row := line.split())]
+        raise source.truncated("']' was expected")
+    end_of_line = source.peek(2)
+    source.read(2 if end_of_line == b"\r\n" else 1 if end_of_line[:1] == b"\n" else 0)
+    rows = [row for line in body[:-1].replace(b";", b"\n").split(b"\n") if (row := line.split())]
+    parse = float if b"_" not in body else parse_float  # underscores between digits are Python's own
     try:
-        return [np.array([float(word) for word in row]) for row in rows]
+        return [np.array(list(map(parse, row))) for row in rows]
     except ValueError as error:
-        raise source.error(f"a number was expected in the text that begins there: {error}", at) from None
+        raise source.bad(f"a number was expected: {error}", at) from None
 
 
 def _read_text_array(source, ndim):
@@ -209,20 +118,21 @@ def _read_text_array(source, ndim):
     rows = _text_rows(source)
     if ndim == 1:
         if len(rows) > 1:
-            raise source.error("a vector was expected, a matrix was found", at)
+            raise source.bad("a vector was expected, a matrix was found", at)
         return rows[0] if rows else np.zeros(0)
     if not rows:
         return np.zeros((0, 0))
     if len({len(row) for row in rows}) > 1:
-        raise source.error("the rows of a text matrix differ in length", at)
+        raise source.bad("the rows of a text matrix differ in length", at)
     return np.stack(rows)
 
 
 def _header(letter, array, *dimensions):
-    code = {"f4": b"F", "f8": b"D"}.get(array.dtype.str[1:])
+    code = next((code for code, dtype in _CODES.items() if dtype == array.dtype), None)
     if code is None:
         raise VoxarkError(f"an array of type {array.dtype} cannot be written: float32 or float64 is expected")
-    return code + letter + b" " + b"".join(b"\4" + _INT32.pack(dimension) for dimension in dimensions)
+    sizes = [part for dimension in dimensions for part in (4, dimension)]
+    return code.encode() + letter + b" " + _DIMENSIONS[len(dimensions)].pack(*sizes)
 
 
 def write_matrix(out, matrix, binary, compression_method=0):
@@ -231,7 +141,8 @@ def write_matrix(out, matrix, binary, compression_method=0):
         raise VoxarkError(f"a matrix was expected, an array of {matrix.ndim} dimensions was given")
     rows, cols = matrix.shape if matrix.size else (0, 0)
     if not binary:
-        out.write(b" [" + b"".join(b"\n  " + _join(row) for row in matrix[:rows].tolist()) + (b"]\n" if rows else b" ]\n"))
+        lines = [b"\n  " + _join(row) for row in matrix[:rows].tolist()]
+        out.write(b" [" + b"".join(lines) + (b"]\n" if rows else b" ]\n"))
     elif compression_method and rows:
         from voxark.compression import write_compressed
 
@@ -256,39 +167,31 @@ def write_vector(out, vector, binary):
         out.write(b" [ " + _join(vector.tolist()) + b"]\n")
 
 
-# ---------------------------------------------------------------------------------------------- integers, posteriors
+# --------------------------------------------------------------------------------------- integers, posteriors
 
 
 def read_int_vector(source, binary):
-    """Read a vector of int32; in text it is the rest of the line."""
+    """Read a vector of int32: (number,); in text it is the rest of the line (in brackets: kaldiio's)."""
     if binary:
-        number = read_int(source, True)
-        if number < 0:
-            raise source.error(f"corrupt: {number} integers")
-        return _sized_ints(source, number)
-    words = source.read_line().split()
-    return np.array([_parse(source, int, word, "an integer") for word in words], np.int32)
+        return read_sized_ints(source, read_int(source, True))
+    at = source.position
+    words = read_text_line(source).split()
+    if words[:1] == [b"["] and words[-1] == b"]":
+        words = words[1:-1]
+    return np.array(_integers(source, words, at), np.int32)
 
 
-def _sized_ints(source, number):
-    items = np.frombuffer(source.read(number * 5), _SIZED_INT)
-    if (items["size"] != 4).any():
-        raise source.error("corrupt: an integer of 4 bytes was expected")
-    return items["value"].astype(np.int32)
+def _integers(source, words, at):
+    try:
+        return [parse_int(word) for word in words]
+    except ValueError as error:
+        raise source.bad(f"integers were expected ({error})", at) from None
 
 
 def write_int_vector(out, values, binary):
     """Write a vector of int32."""
-    if binary:
-        out.write(b"\4" + _INT32.pack(len(values)) + _pack_ints(values))
-    else:
-        out.write(b"".join(b"%d " % value for value in values) + b"\n")
-
-
-def _pack_ints(values):
-    items = np.empty(len(values), _SIZED_INT)
-    items["size"], items["value"] = 4, values
-    return items.tobytes()
+    packed = pack_sized_ints(values)
+    out.write(packed if binary else b"".join(b"%d " % value for value in values) + b"\n")
 
 
 def read_int_lists(source, binary):
@@ -298,17 +201,19 @@ def read_int_lists(source, binary):
         if number < 0:
             raise source.error(f"corrupt: {number} lists")
         return [read_int_vector(source, True).tolist() for _ in range(number)]
-    *lists, rest = source.read_line().split(b";")
+    at = source.position
+    *lists, rest = read_text_line(source).split(b";")
     if rest.strip():
-        raise source.error("a list of integers does not end in ';'")
-    return [[_parse(source, int, word, "an integer") for word in part.split()] for part in lists]
+        raise source.bad("a list of integers does not end in ';'", at)
+    return [_integers(source, part.split(), at) for part in lists]
 
 
 def write_int_lists(out, lists, binary):
     """Write a list of integer lists."""
+    packed = [pack_sized_ints(part) for part in lists]
     if binary:
-        out.write(b"\4" + _INT32.pack(len(lists))
-                  + b"".join(b"\4" + _INT32.pack(len(part)) + _pack_ints(part) for part in lists))
+        write_int(out, len(lists), True)
+        out.write(b"".join(packed))
     else:
         out.write(b"".join(b"".join(b"%d " % value for value in part) + b"; " for part in lists) + b"\n")
 
@@ -325,7 +230,7 @@ def read_posterior(source, binary):
         pairs = read_int(source, True)
         if pairs < 0:
             raise source.error(f"corrupt: {pairs} posteriors")
-        items = np.frombuffer(source.read(pairs * _POSTERIOR_PAIR.itemsize), _POSTERIOR_PAIR)
+        items = source.read_array(_POSTERIOR_PAIR, pairs)
         if (items["s1"] != 4).any() or (items["s2"] != 4).any():
             raise source.error("corrupt: pairs of an integer and a float were expected")
         frames.append(list(zip(items["index"].tolist(), items["value"].tolist(), strict=True)))
@@ -333,38 +238,52 @@ def read_posterior(source, binary):
 
 
 def _read_text_posterior(source):
+    at = source.position
     frames, current = [], None
-    for word in source.read_line().split():
+    for word in read_text_line(source).split():
         if word == b"[" and current is None:
             current = []
         elif word == b"]" and current is not None and len(current) % 2 == 0:
-            frames.append([(_parse(source, int, i, "an integer"), _parse(source, float, p, "a number"))
-                           for i, p in zip(current[::2], current[1::2], strict=True)])
+            try:
+                indices, values = map(parse_int, current[::2]), map(parse_float, current[1::2])
+                frames.append(list(zip(indices, values, strict=True)))
+            except ValueError:
+                raise source.bad("pairs of an integer and a number were expected", at) from None
             current = None
-        elif current is not None:
+        elif current is not None and word not in b"[]":
             current.append(word)
         else:
-            raise source.error(f"'[' was expected, {word[:20].decode('utf-8', 'replace')!r} was found")
+            raise source.bad(f"'[' was expected, {word[:20].decode('utf-8', 'replace')!r} was found", at)
     if current is not None:
-        raise source.error("truncated: ']' was expected, the line ends")
+        raise source.bad("']' was expected, the line ends", at)
     return frames
 
 
 def write_posterior(out, frames, binary):
     """Write posteriors, float32."""
-    if not binary:
-        out.write(b"".join(b"[ " + b"".join(b"%d %.7g " % pair for pair in frame) + b"] " for frame in frames) + b"\n")
-        return
-    parts = [b"\4" + _INT32.pack(len(frames))]
-    for frame in frames:
-        items = np.empty(len(frame), _POSTERIOR_PAIR)
-        items["s1"] = items["s2"] = 4
+    packed = [_pack_pairs(frame) for frame in frames]
+    if binary:
+        write_int(out, len(frames), True)
+        for items in packed:
+            write_int(out, len(items), True)
+            out.write(items.tobytes())
+    else:
+        pairs = [items[["index", "value"]].tolist() for items in packed]
+        texts = [b"".join(b"%d %.7g " % pair for pair in frame) for frame in pairs]
+        out.write(b"".join(b"[ " + text + b"] " for text in texts) + b"\n")
+
+
+def _pack_pairs(frame):
+    items = np.empty(len(frame), _POSTERIOR_PAIR)
+    items["s1"] = items["s2"] = 4
+    try:
         items["index"], items["value"] = [pair[0] for pair in frame], [pair[1] for pair in frame]
-        parts.append(b"\4" + _INT32.pack(len(frame)) + items.tobytes())
-    out.write(b"".join(parts))
+    except (OverflowError, ValueError, TypeError, IndexError) as error:
+        raise VoxarkError(f"pairs of an integer of 32 bits and a number were expected ({error})") from None
+    return items
 
 
-# ---------------------------------------------------------------------------------------------- models
+# ----------------------------------------------------------------------------------------------------- models
 
 
 def read_diag_gmm(source, binary):
@@ -383,7 +302,8 @@ def read_diag_gmm(source, binary):
     inv_vars = read_matrix(source, binary)
     expect_token(source, binary, "</DiagGMM>", "<DiagGMMEnd>")
     if means_invvars.shape != inv_vars.shape or len(weights) != len(inv_vars):
-        raise source.error(f"corrupt: {len(weights)} weights, means {means_invvars.shape}, variances {inv_vars.shape}", at)
+        shapes = f"means {means_invvars.shape}, variances {inv_vars.shape}"
+        raise source.error(f"corrupt: {len(weights)} weights, {shapes}", at)
     return DiagGmmParams(gconsts, weights, means_invvars, inv_vars)
 
 

@@ -1,145 +1,253 @@
 """Extended file names of Kaldi: files, ``-``, pipes and offsets, read strictly and written atomically.
 
-An rxfilename is a path, ``-`` (standard input), ``command |`` or ``path:offset``; a wxfilename is a path, ``-``
-or ``| command``. A :class:`Source` never returns less than was asked for; an :class:`Output` appears under its
-name whole or not at all. The exit status of every command is checked. ``VOXARK_ALLOW_PIPES=0`` refuses them.
+An rxfilename is a path, ``-`` (standard input), ``command |`` or ``path:offset``; a wxfilename is a path,
+``-`` or ``| command``. A :class:`Source` never returns less than was asked for; an :class:`Output` appears
+under its name whole or not at all. The exit status of every command is checked; ``VOXARK_ALLOW_PIPES=0``
+refuses them.
 """
 
-import io
+import functools
 import os
 import re
-import signal
 import stat
-import subprocess
 import sys
 
+import numpy as np
+
+from voxark.commands import Command
 from voxark.errors import VoxarkError
+from voxark.outputs import Output, TextOutput, open_text_output  # noqa: F401 - part of this interface
 
-_CHUNK = 1 << 26  # read unbounded pipes in pieces of this size, so that a corrupt length cannot take all memory
-_SIGPIPE_STATUSES = (-signal.SIGPIPE, 128 + signal.SIGPIPE)
-
-
-# ---------------------------------------------------------------------------------------------- commands
-
-
-def _start(command, name, **pipes):
-    if os.environ.get("VOXARK_ALLOW_PIPES", "1").lower() in ("0", "false"):
-        raise VoxarkError(f"{name}: pipes are forbidden here (--allow-pipes=false or VOXARK_ALLOW_PIPES=0)")
-    # pipefail: a failing member of the user's pipeline is an error, not only its last one
-    return subprocess.Popen(["bash", "-o", "pipefail", "-c", command], process_group=0, **pipes)
+_BUFFER = 1 << 16
+_CHUNK = 1 << 20  # what a pipe is asked for at once
+_TRUSTED = 1 << 26  # what a length found in a pipe may take before its bytes are there: it may be corrupt
+_LONGEST_LINE = 1 << 30
 
 
-def _check_status(process, name, may_stop_early):
-    """Wait for a command. SIGPIPE inside it is no failure: a later member, or we, needed no more of its output."""
-    status = process.wait()
-    if status == 0 or (status in _SIGPIPE_STATUSES and may_stop_early):
-        return
-    what = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-    if status == 127:
-        what += " (no such program?)"
-    raise VoxarkError(f"{name}: the command {what}")
+class BadValue(VoxarkError):
+    """A value is wrong, but the input stands behind it: a reader with the flag ``p`` can go on."""
 
 
-def _kill(process):
-    try:
-        os.killpg(process.pid, signal.SIGTERM)
-    except ProcessLookupError:
-        pass
-    process.wait()
+# ------------------------------------------------------------------------------------------------------ input
 
 
-# ---------------------------------------------------------------------------------------------- input
+@functools.lru_cache(maxsize=32)
+def _pattern(delimiters):
+    return re.compile(b"[" + re.escape(delimiters) + b"]")
 
 
 class Source:
     """A binary input that knows its name and position and turns short reads into errors.
 
-    ``name`` is for messages; ``size`` is the number of bytes of a regular file, or None.
+    ``name`` is for messages; ``size`` is the number of bytes of a regular file, or None. ``stream`` is the
+    raw stream below the buffer: whoever reads there must not have read or peeked here.
     """
 
-    def __init__(self, stream, name, position=0, size=None, process=None):
-        self.stream = stream
-        self.name = name
-        self.position = position
-        self.size = size
-        self.process = process
+    def __init__(self, stream, name, position=0, size=None, command=None):
+        self.stream, self.name, self.size = stream, name, size
+        self._command = command
+        self._buffer, self._at = b"", 0  # the unread bytes are _buffer[_at:]
+        self._start = position  # place of _buffer[0] in the input
+        self._ended = False
+
+    @property
+    def position(self):
+        """The byte that is read next."""
+        return self._start + self._at
+
+    # ---- errors
 
     def error(self, text, at=None):
         """Return the exception that says ``text`` of this input, naming it and the byte offset."""
-        return VoxarkError(f"{self.name}: {text} at byte {self.position if at is None else at}")
+        return VoxarkError(self._message(text, at))
+
+    def bad(self, text, at=None):
+        """Like :meth:`error`, for a value whose end has been read: the input stands at the next entry."""
+        return BadValue(self._message(text, at))
+
+    def truncated(self, text):
+        """Like :meth:`error`, for an input that ended too early; names the failed command behind it."""
+        reason = self._command.reason() if self._command is not None and self._ended else ""
+        return VoxarkError(self._message("truncated: " + text) + reason)
+
+    def _message(self, text, at=None):
+        return f"{self.name}: {text} at byte {self.position if at is None else at}"
+
+    # ---- filling the buffer
+
+    def _take(self, number):
+        """One system call's worth of bytes, at most ``number``; empty at the end."""
+        try:
+            while (data := self.stream.read(number)) is None:
+                self._wait()
+        except OSError as error:
+            raise self.error(f"cannot be read: {error.strerror}") from None
+        return data
+
+    def _take_into(self, view):
+        try:
+            while (number := self.stream.readinto(view)) is None:
+                self._wait()
+        except OSError as error:
+            raise self.error(f"cannot be read: {error.strerror}") from None
+        return number
+
+    def _wait(self):
+        # somebody who shares our standard input has made it non-blocking
+        import select
+
+        select.select([self.stream], [], [])
+
+    def _fill(self, number):
+        """Hold ``number`` unread bytes in the buffer, fewer only at the end of the input; return how many."""
+        held = len(self._buffer) - self._at
+        if held >= number or self._ended:
+            return held
+        parts = [self._buffer[self._at:]]
+        while held < number:
+            wanted = max(number - held, _BUFFER)
+            part = self._take(min(wanted, _CHUNK) if self.size is None else wanted)
+            if not part:
+                self._ended = True
+                break
+            parts.append(part)
+            held += len(part)
+        self._start += self._at
+        self._buffer, self._at = b"".join(parts), 0
+        return held
+
+    def _require(self, number):
+        """Raise unless ``number`` more bytes can be there, before memory is taken for them."""
+        if self.size is None or number <= self.size - self.position:
+            return
+        self.size = os.fstat(self.stream.fileno()).st_size  # the file may have grown
+        if number > self.size - self.position:
+            self._ended = True
+            raise self.truncated(f"{number} bytes expected, {max(0, self.size - self.position)} left")
+
+    # ---- reading
 
     def read(self, number):
         """Read exactly ``number`` bytes."""
-        if self.size is not None and number > self.size - self.position:
-            raise self.error(f"truncated: {number} bytes expected, {max(0, self.size - self.position)} left")
-        if number <= _CHUNK or self.size is not None:
-            data = self.stream.read(number)
-        else:
-            parts, wanted = [], number
-            while wanted > 0 and (part := self.stream.read(min(wanted, _CHUNK))):
-                parts.append(part)
-                wanted -= len(part)
-            data = b"".join(parts)
-        if len(data) < number:
-            raise self.error(f"truncated: {number} bytes expected, {len(data)} left")
-        self.position += number
-        return data
+        at = self._at
+        end = at + number
+        if end > len(self._buffer):
+            self._require(number)
+            if (held := self._fill(number)) < number:
+                raise self.truncated(f"{number} bytes expected, {held} left")
+            at, end = self._at, self._at + number
+        self._at = end
+        return self._buffer[at:end]
 
-    def seekable(self):
-        """False: a Source is read once, forwards (kaldiio asks)."""
-        return False
+    def read_some(self, number):
+        """Read up to ``number`` bytes, fewer only at the end of the input."""
+        return self.read(min(number, self._fill(number)))
+
+    def read_array(self, dtype, number):
+        """Read ``number`` items of a numpy dtype as a new array."""
+        size = number * dtype.itemsize
+        if size <= len(self._buffer) - self._at:
+            data = self._buffer[self._at: self._at + size]
+            self._at += size
+            return np.frombuffer(bytearray(data), dtype)
+        self._require(size)
+        if size <= _BUFFER or (self.size is None and size > _TRUSTED):
+            return np.frombuffer(bytearray(self.read(size)), dtype)
+        array = np.empty(number, dtype)
+        self._read_into(memoryview(array.view(np.uint8)))
+        return array
+
+    def _read_into(self, view):
+        done = len(self._buffer) - self._at
+        view[:done] = self._buffer[self._at:]
+        self._start += len(self._buffer)
+        self._buffer, self._at = b"", 0
+        while done < len(view):
+            number = self._take_into(view[done:])
+            if not number:
+                self._ended = True
+                raise self.truncated(f"{len(view)} bytes expected, {done} left")
+            done += number
+            self._start += number
 
     def read_all(self):
         """Read to the end of the input."""
-        data = self.stream.read()
-        self.position += len(data)
+        parts = [self.read(self._fill(1))]
+        while part := self._take(_CHUNK if self.size is None else max(1, self.size - self.position)):
+            parts.append(part)
+            self._start += len(part)
+        self._ended = True
+        return b"".join(parts)
+
+    def peek(self, number):
+        """Return up to ``number`` next bytes without consuming them (fewer only at the end of the input)."""
+        if self._at + number > len(self._buffer):
+            self._fill(number)
+        return self._buffer[self._at: self._at + number]
+
+    def read_until(self, delimiters, limit=_LONGEST_LINE):
+        """Read up to and including the first of the ``delimiters`` (bytes), else to the end or ``limit``."""
+        search, searched = _pattern(delimiters).search, 0
+        while (found := search(self._buffer, self._at + searched)) is None:
+            searched = len(self._buffer) - self._at
+            # a small step keeps up with a slow pipe, a large one keeps the copying of a long text linear
+            step = 1 if searched < 1 << 20 else searched // 4
+            if searched >= limit or self._fill(searched + step) == searched:
+                break
+        end = found.end() if found else len(self._buffer)
+        data = self._buffer[self._at: min(end, self._at + limit)]
+        self._at += len(data)
         return data
 
     def read_line(self):
         """Read one line with its newline; empty at the end of the input."""
-        line = self.stream.readline()
-        self.position += len(line)
+        end = self._buffer.find(b"\n", self._at) + 1
+        if not end:
+            return self.read_until(b"\n")
+        line = self._buffer[self._at:end]
+        self._at = end
         return line
 
-    def peek(self, number):
-        """Return up to ``number`` next bytes without consuming them (fewer only at the end of the input)."""
-        data = self.stream.peek(number)[:number]
-        return data if len(data) >= number or not data else self._fill(number)
+    def unread(self, number):
+        """Give back the last ``number`` bytes of what the last call has read."""
+        self._at -= number
 
-    def _fill(self, number):
-        # BufferedReader.peek may stop at its buffer's end: take the bytes and put them before the rest
-        data = self.stream.read(number)
-        self.stream = io.BufferedReader(_Chain(data, self.stream), max(number, io.DEFAULT_BUFFER_SIZE))
-        return data
+    def seekable(self):
+        """False: a Source is read forwards (kaldiio asks); see :meth:`seek`."""
+        return False
 
-    def read_until(self, delimiters, limit=1 << 31):
-        """Read up to and including the first of the ``delimiters`` (bytes); to the end if there is none."""
-        parts, total = [], 0
-        pattern = re.compile(b"[" + re.escape(delimiters) + b"]")
-        while total < limit:
-            window = self.stream.peek(1)
-            if not window:
-                break
-            found = pattern.search(window)
-            part = self.stream.read(found.end() if found else len(window))
-            parts.append(part)
-            total += len(part)
-            if found:
-                break
-        self.position += total
-        return b"".join(parts)
+    def seek(self, position):
+        """Go to a byte of a regular file."""
+        if self.size is None or position > self.size:
+            size = os.fstat(self.stream.fileno()).st_size
+            if not os.path.isfile(self.name) or position > size:
+                raise VoxarkError(f"{self.name}: offset {position} is beyond its end at byte {size}")
+            self.size = size
+        self._ended = False
+        at = position - self._start
+        if 0 <= at <= len(self._buffer):
+            self._at = at
+            return
+        self.stream.seek(position)
+        self._start, self._buffer, self._at = position, b"", 0
+
+    # ---- the end
+
+    def finish(self):
+        """To be called when the input has been read to its end: raises if the command behind it failed."""
+        if self._command is not None:
+            command, self._command = self._command, None
+            self.stream.close()
+            command.finish(may_stop_early=True)
 
     def close(self, failed=False):
         """Close; with a command, check its exit status (unless something has failed already)."""
-        if self.process is None:
-            if self.stream is not sys.stdin.buffer:
-                self.stream.close()
-            return
+        if not failed:
+            self.finish()
         self.stream.close()
-        if failed:
-            _kill(self.process)
-        else:
-            _check_status(self.process, self.name, may_stop_early=True)
+        if self._command is not None:
+            command, self._command = self._command, None
+            command.kill()
 
     def __enter__(self):
         return self
@@ -148,30 +256,36 @@ class Source:
         self.close(failed=kind is not None)
 
 
-class _Chain(io.RawIOBase):
-    """Bytes followed by a stream, as one raw stream."""
+class _StandardInput(Source):
+    """Standard input: one for the whole process, so that nothing buffered is lost between two uses."""
 
-    def __init__(self, head, tail):
-        self.head, self.tail = head, tail
+    in_use = False
 
-    def readable(self):
-        return True
+    def close(self, failed=False):
+        """Let the next user in; the stream stays open."""
+        self.in_use = False
 
-    def readinto(self, buffer):
-        data = self.head[: len(buffer)] if self.head else self.tail.read1(len(buffer))
-        self.head = self.head[len(buffer):]
-        buffer[: len(data)] = data
-        return len(data)
 
-    def close(self):
-        self.tail.close()
-        super().close()
+_standard_input = None
+
+
+def _open_standard_input():
+    global _standard_input
+    if sys.stdin is None:
+        raise VoxarkError("standard input was given as input, but it is closed")
+    stream = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+    if _standard_input is None or _standard_input.stream is not stream:
+        _standard_input = _StandardInput(stream, "standard input")
+    if _standard_input.in_use:
+        raise VoxarkError("standard input ('-') was given for two inputs at once: name a file for one")
+    _standard_input.in_use = True
+    return _standard_input
 
 
 def split_offset(rxfilename):
     """Split ``path:offset`` into (path, offset); offset is 0 where there is none."""
     path, colon, digits = rxfilename.rpartition(":")
-    if colon and path and digits.isascii() and digits.isdigit():
+    if colon and path and digits.isascii() and digits.isdigit() and len(digits) <= 18:
         return path, int(digits)
     return rxfilename, 0
 
@@ -182,139 +296,26 @@ def open_input(rxfilename):
     if not name:
         raise VoxarkError("an empty file name was given as input")
     if name == "-":
-        return Source(sys.stdin.buffer, "standard input")
+        return _open_standard_input()
     if name.endswith("|"):
-        process = _start(name[:-1], name, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
-        return Source(process.stdout, name, process=process)
+        command = Command(name[:-1], name, is_input=True)
+        return Source(command.stream, name, command=command)
     if name.startswith("|"):
         raise VoxarkError(f"{name}: an output pipe was given as input (input pipes end in '|')")
     path, offset = split_offset(name)
     try:
-        stream = open(path, "rb")
+        stream = open(path, "rb", buffering=0)
     except OSError as error:
         raise VoxarkError(f"{path}: {error.strerror}") from None
+    except ValueError as error:  # a null byte, a lone surrogate
+        raise VoxarkError(f"{path!r}: not a file name ({error})") from None
     status = os.fstat(stream.fileno())
-    if stat.S_ISDIR(status.st_mode):
-        raise VoxarkError(f"{path}: is a directory")
     size = status.st_size if stat.S_ISREG(status.st_mode) and status.st_size else None
+    source = Source(stream, path, 0, size)
     if offset:
-        if size is None or offset > size:
-            raise VoxarkError(f"{path}: offset {offset} is beyond its end at byte {status.st_size}")
-        stream.seek(offset)
-    return Source(stream, path, offset, size)
-
-
-# ---------------------------------------------------------------------------------------------- output
-
-
-class Output:
-    """A binary output: a file that appears whole at :meth:`commit`, standard output, or a command.
-
-    Write bytes with :meth:`write`. In a ``with`` statement it commits on a clean exit and aborts otherwise.
-    """
-
-    def __init__(self, wxfilename):
-        name = wxfilename.strip()
-        self.name, self.position = name, 0
-        self._final = self._temporary = self._process = None
-        if not name:
-            raise VoxarkError("an empty file name was given as output")
-        if name == "-":
-            self.name, self._stream = "standard output", sys.stdout.buffer
-        elif name.startswith("|"):
-            self._process = _start(name[1:], name, stdin=subprocess.PIPE)
-            self._stream = self._process.stdin
-        elif name.endswith("|"):
-            raise VoxarkError(f"{name}: an input pipe was given as output (output pipes begin with '|')")
-        else:
-            self._open_file(name)
-        self.is_file = self._temporary is not None
-
-    def _open_file(self, name):
-        final = os.path.realpath(name)  # through a link, so that the link stays a link
         try:
-            if os.path.lexists(final) and not os.path.isfile(final):
-                if os.path.isdir(final):
-                    raise VoxarkError(f"{name}: is a directory")
-                self._stream = open(final, "wb")  # a device or a named pipe: there is nothing to rename
-                return
-            folder, base = os.path.split(final)
-            self._final, self._temporary = final, os.path.join(folder, f".{base}.tmp{os.getpid()}")
-            self._stream = open(self._temporary, "wb", buffering=1 << 18)
-        except OSError as error:
-            raise VoxarkError(f"{name}: cannot be written: {error.strerror}") from None
-
-    def write(self, data):
-        """Write bytes."""
-        try:
-            self._stream.write(data)
-        except OSError as error:
-            raise self._explain(error) from None
-        self.position += len(data)
-
-    def flush(self):
-        """Hand on all that was written."""
-        try:
-            self._stream.flush()
-        except OSError as error:
-            raise self._explain(error) from None
-
-    def _explain(self, error):
-        if isinstance(error, BrokenPipeError):
-            if self._process is None:
-                return error  # the reader of our standard output has gone, as with `| head`
-            return VoxarkError(f"{self.name}: the command stopped reading (status {self._process.wait()})")
-        return VoxarkError(f"{self.name}: cannot be written: {error.strerror or error}")
-
-    def commit(self):
-        """Finish: flush and give the file its name, or wait for the command and check its status."""
-        self.flush()
-        if self._process is not None:
-            self._stream.close()
-            _check_status(self._process, self.name, may_stop_early=False)
-        elif self._temporary is not None:
-            try:
-                self._stream.close()
-                os.replace(self._temporary, self._final)
-            except OSError as error:
-                raise self._explain(error) from None
-        elif self._stream is not sys.stdout.buffer:
-            self._stream.close()
-
-    def abort(self):
-        """Give up: remove what was written, end the command."""
-        if self._process is not None:
-            _kill(self._process)
-        try:
-            if self._stream is not sys.stdout.buffer:
-                self._stream.close()
-        except OSError:
-            pass  # the disk is full or the command is gone: the error that brought us here says so
-        if self._temporary is not None and os.path.exists(self._temporary):
-            os.unlink(self._temporary)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, value, traceback):
-        if kind is not None:
-            self.abort()
-            return
-        try:
-            self.commit()
-        except BaseException:
-            self.abort()
+            source.seek(offset)
+        except VoxarkError:
+            source.close()
             raise
-
-
-class TextOutput(Output):
-    """An :class:`Output` for text: :meth:`write` takes str."""
-
-    def write(self, text):
-        """Write a text, UTF-8 encoded."""
-        super().write(text.encode("utf-8", "surrogateescape"))
-
-
-def open_text_output(wxfilename):
-    """Open a wxfilename for text; the file appears whole on a clean exit of the ``with`` statement."""
-    return TextOutput(wxfilename)
+    return source

@@ -1,0 +1,245 @@
+#!/usr/bin/env bash
+# Speaker verification from wav.scp to error rates, on a corpus of synthetic speech made on the spot or on your data.
+
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+root=$(cd "$here/../.." && pwd -P)
+
+size=small
+seed=0
+train=
+test=
+trials=
+enroll_map=
+dir=
+stage=1
+stop_stage=100
+force=false
+nj=2
+cmd=run.py
+mfcc_config=$root/conf/mfcc.conf
+fbank_config=$root/conf/fbank.conf
+vad_config=$root/conf/vad.conf
+num_gauss=0
+num_iters=20
+lda_dim=0
+lda_shrinkage=0.1
+help_message="Usage: $0 [options]
+       $0 [options] --train DIR --test DIR --trials FILE --dir DIR
+e.g.: $0 --size tiny
+      $0 --train ../shared/data/speechocean762/train --test ../shared/data/speechocean762/test \\
+        --trials ../shared/data/speechocean762/test/trials --dir exp/speechocean762
+
+Stages: 1 data, 2 MFCC, 3 fbank, 4 voice activity and CMVN, 5 GMM-UBM and MAP, 6 pooled vectors, 7 LDA and PLDA,
+  8 scores, 9 table of results. A stage that has finished with the same inputs and options is skipped.
+
+The synthetic corpus (speech by espeak-ng; conditions drawn at random, labels in Kaldi's files) goes to
+egs/mini/data/SIZE, results to egs/mini/exp/SIZE, or all into --dir.
+  --size tiny|small|large   number of speakers (default: $size)
+  --seed N                  of the corpus and of the models (default: $seed)
+Your own data: Kaldi data directories with wav.scp and utt2spk (and segments). Relative paths in wav.scp are looked for
+in the current folder, in the data directory and beside it.
+  --train DIR --test DIR    whose speakers should differ
+  --trials FILE             lines \`enroll-id test-id target|nontarget\`; ids are utterances of --test
+  --enroll-map FILE         lines \`enroll-id utterance...\`: models of several utterances
+                            (default: enroll.spk2utt in --test, where it exists)
+  --dir DIR                 where everything goes
+Options of both:
+  --stage N, --stop-stage N first and last stage (default: all)
+  --force true              run stages that have finished, too
+  --nj N                    jobs at a time (default: $nj)
+  --cmd LAUNCHER            how to run jobs (default: $cmd; Kaldi's run.pl, slurm.pl, queue.pl work too)
+  --mfcc-config, --fbank-config, --vad-config FILE   (default: conf/mfcc.conf, conf/fbank.conf, conf/vad.conf)
+  --num-gauss N             Gaussians of the UBM (default: a power of two, 64 at most, by the size of the training set)
+  --num-iters N             EM iterations of the UBM (default: $num_iters)
+  --lda-dim N               (default: half the number of training speakers, 40 at most)
+  --lda-shrinkage A         shrink the within-speaker covariance towards a multiple of the identity, 0 to 1
+                            (default: $lda_shrinkage; LDA needs it with fewer utterances than dimensions)"
+. "$root/utils/parse_options.sh"
+if [ $# -ne 0 ]; then
+  echo "$help_message" >&2
+  echo "$0: ERROR: unexpected argument '$1'" >&2
+  exit 1
+fi
+
+fail() {
+  echo "$0: ERROR: $*" >&2
+  exit 1
+}
+
+own_data=false
+if [ -n "$train$test$trials$enroll_map" ]; then
+  own_data=true
+  if [ -z "$train" ] || [ -z "$test" ] || [ -z "$trials" ] || [ -z "$dir" ]; then
+    fail "your own data need all of --train, --test, --trials and --dir"
+  fi
+fi
+case $size in
+  tiny | small | large) ;;
+  *) fail "--size $size: expected tiny, small or large" ;;
+esac
+for option in nj stage stop_stage num_gauss num_iters lda_dim; do
+  [[ ${!option} =~ ^[0-9]+$ ]] || fail "--${option//_/-} ${!option}: expected a number"
+done
+[ "$nj" -gt 0 ] || fail "--nj 0: expected at least one job"
+# Kaldi's pipes are lines of shell, where a blank ends a file name.
+for path in "$root" "$dir" "$train" "$test" "$trials" "$enroll_map"; do
+  [[ $path != *[[:space:]]* ]] || fail "'$path': paths with blanks do not work in pipes"
+done
+if [ -n "$dir" ]; then
+  mkdir -p "$dir"
+  dir=$(cd "$dir" && pwd -P)
+  data=$dir/data
+else
+  name=$size
+  if [ "$seed" != 0 ]; then name=${size}_seed$seed; fi
+  dir=$here/exp/$name data=$here/data/$name
+fi
+
+. "$root/path.sh"
+. "$root/utils/stages.sh"
+mkdir -p "$dir" "$data"
+
+stage_data() {
+  local map=()
+  if [ "$own_data" = false ]; then
+    "$root/local/mini/make_corpus.py" --print-args=false --size="$size" --seed="$seed" --nj="$nj" "$data/corpus"
+    train=$data/corpus/train test=$data/corpus/test trials=$data/corpus/test/trials
+  elif [ -n "$enroll_map" ]; then
+    map=(--enroll-map="$enroll_map")
+  fi
+  "$root/local/mini/import_data.py" --print-args=false ${map[@]+"${map[@]}"} "$train" "$test" "$trials" "$data"
+  for part in train test; do
+    validate_data_dir.sh --no-text --no-feats "$data/$part"
+    rm -rf "$data/${part}_fbank"
+    copy_data_dir.sh "$data/$part" "$data/${part}_fbank"
+  done
+}
+
+stage_mfcc() {
+  for part in train test; do
+    make_mfcc.sh --nj "$nj" --cmd "$cmd" --mfcc-config "$mfcc_config" "$data/$part"
+  done
+}
+
+stage_fbank() {
+  for part in train test; do
+    make_fbank.sh --nj "$nj" --cmd "$cmd" --fbank-config "$fbank_config" "$data/${part}_fbank"
+  done
+}
+
+stage_vad() {
+  for part in train test; do
+    compute_vad.sh --nj "$nj" --cmd "$cmd" --vad-config "$vad_config" "$data/$part"
+    cp "$data/$part/vad.scp" "$data/${part}_fbank/vad.scp"
+    compute_cmvn_stats.sh --nj "$nj" --cmd "$cmd" "$data/$part"
+    compute_cmvn_stats.sh --nj "$nj" --cmd "$cmd" "$data/${part}_fbank"
+  done
+}
+
+# A power of two, so that there are at least 1,000 frames a Gaussian.
+choose_num_gauss() {
+  local frames n=4
+  frames=$(awk '{ n += $2 } END { print n }' "$data/train/utt2num_frames")
+  while [ "$n" -lt 64 ] && [ $((2000 * n)) -le "$frames" ]; do n=$((2 * n)); done
+  echo "$n"
+}
+
+stage_gmm() {
+  local n=$num_gauss
+  if [ "$n" -eq 0 ]; then n=$(choose_num_gauss); fi
+  train_gmm.sh --cmd "$cmd" --num-gauss "$n" --num-iters "$num_iters" --srand "$seed" "$data/train" "$dir/ubm"
+  adapt_gmm.sh --nj "$nj" --cmd "$cmd" "$data/test" "$data/enroll_map" "$dir/ubm" "$dir/gmm_map"
+}
+
+stage_pool() {
+  for part in train test; do
+    pool_feats.sh --nj "$nj" --cmd "$cmd" "$data/$part" "$dir/pooled_mfcc_$part"
+    pool_feats.sh --nj "$nj" --cmd "$cmd" "$data/${part}_fbank" "$dir/pooled_fbank_$part"
+  done
+}
+
+stage_plda() {
+  for kind in mfcc fbank; do
+    train_plda.sh --cmd "$cmd" --lda-dim "$lda_dim" --shrinkage "$lda_shrinkage" \
+      "$data/train" "$dir/pooled_${kind}_train/vectors.scp" "$dir/plda_$kind"
+  done
+}
+
+# score <name> <trained models> <test> [<option>...]
+score() {
+  local name=$1 models=$2 tested=$3
+  shift 3
+  score.sh --nj "$nj" --cmd "$cmd" "$@" "$data/trials" "$dir/$models" "$tested" "$dir/scores_$name"
+}
+
+stage_score() {
+  local mfcc=$dir/pooled_mfcc_test/vectors.scp fbank=$dir/pooled_fbank_test/vectors.scp
+  score gmm_map gmm_map "$data/test" --backend gmm
+  score mfcc_cosine plda_mfcc "$mfcc" --backend cosine --lda false --enroll-map "$data/enroll_map"
+  score mfcc_lda_cosine plda_mfcc "$mfcc" --backend cosine --enroll-map "$data/enroll_map"
+  score mfcc_lda_plda plda_mfcc "$mfcc" --backend plda --enroll-map "$data/enroll_map"
+  score fbank_lda_plda plda_fbank "$fbank" --backend plda --enroll-map "$data/enroll_map"
+}
+
+# row <title> <name of scores>
+row() {
+  awk -v title="$1" '$1 == "EER" { sub(/;$/, "", $NF); match($0, /minDCF\([^)]*\) [0-9.]+/)
+    split(substr($0, RSTART, RLENGTH), cost, " "); printf "%-34s %7s %14s\n", title, $2, cost[2] }' "$dir/scores_$2/eer"
+}
+
+# Says which systems could not score all trials.
+note_missing() {
+  local file total
+  total=$(wc -l <"$data/trials")
+  for file in "$dir"/scores_*/scores; do
+    awk -v total="$total" -v dropped="${file%/scores}/dropped" \
+      'END { if (NR < total) printf "%d trials without a score: %s\n", total - NR, dropped }' "$file"
+  done
+}
+
+stage_results() {
+  local name
+  {
+    printf 'Training: %d speakers, %d utterances. Test: %d speakers, %d models, %d trials of which %d target.\n\n' \
+      "$(wc -l <"$data/train/spk2utt")" "$(wc -l <"$data/train/utt2spk")" "$(wc -l <"$data/test/spk2utt")" \
+      "$(wc -l <"$data/enroll_map")" "$(wc -l <"$data/trials")" "$(awk '$3 == "target"' "$data/trials" | wc -l)"
+    printf '%-34s %7s %14s\n' System 'EER %' 'minDCF(0.01)'
+    row "GMM-UBM, MAP" gmm_map
+    row "pooled MFCC, cosine" mfcc_cosine
+    row "pooled MFCC, LDA, cosine" mfcc_lda_cosine
+    row "pooled MFCC, LDA, PLDA" mfcc_lda_plda
+    row "pooled fbank, LDA, PLDA" fbank_lda_plda
+    note_missing
+    printf '\nData:    %s\nModels:  %s\nScores:  %s\nTable:   %s\n' "$data/{train,test,train_fbank,test_fbank}" \
+      "$dir/{ubm,gmm_map,plda_mfcc,plda_fbank}" "$dir/scores_*/scores" "$dir/results.txt"
+  } >"$dir/results.txt.partial"
+  mv "$dir/results.txt.partial" "$dir/results.txt"
+}
+
+stages_begin "$dir/.stages" "$stage" "$stop_stage" "$force"
+if [ "$own_data" = true ]; then
+  run_stage data --title "data directories" --options "$train $test $trials $enroll_map" --makes "$data/trials" \
+    --reads "$trials $enroll_map $train/wav.scp $train/utt2spk $train/segments $test/wav.scp $test/utt2spk
+             $test/segments $test/enroll.spk2utt"
+else
+  run_stage data --title "synthetic corpus ($size)" --options "$size $seed" \
+    --reads "$(echo "$root"/local/mini/*)" --makes "$data/corpus/corpus.json $data/trials"
+fi
+run_stage mfcc --title "MFCC" --after data --reads "$mfcc_config" --makes "$data/train/feats.scp $data/test/feats.scp"
+run_stage fbank --title "fbank" --after data --reads "$fbank_config" \
+  --makes "$data/train_fbank/feats.scp $data/test_fbank/feats.scp"
+run_stage vad --title "voice activity, CMVN statistics" --after "mfcc fbank" --reads "$vad_config" \
+  --makes "$data/train/vad.scp $data/test/vad.scp $data/train/cmvn.scp $data/test_fbank/cmvn.scp"
+run_stage gmm --title "GMM-UBM, MAP" --after vad --options "$num_gauss $num_iters $seed" \
+  --reads "$root/conf/sliding_cmvn.conf" --makes "$dir/ubm/final.gmm $dir/gmm_map/models.scp"
+run_stage pool --title "pooled vectors" --after vad \
+  --makes "$dir/pooled_mfcc_train/vectors.scp $dir/pooled_fbank_test/vectors.scp"
+run_stage plda --title "LDA, PLDA" --after pool --options "$lda_dim $lda_shrinkage" \
+  --makes "$dir/plda_mfcc/plda $dir/plda_fbank/plda"
+run_stage score --title "scores" --after "gmm plda" --makes "$dir/scores_gmm_map/eer $dir/scores_fbank_lda_plda/eer"
+run_stage results --title "table" --after score --makes "$dir/results.txt"
+if [ "$stop_stage" -ge "$_stage_number" ]; then
+  echo
+  cat "$dir/results.txt"
+fi

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Scores a list of trials with one of the back-ends, and computes error rates where the trials are labelled.
+
+set -euo pipefail
+
+nj=2
+cmd=run.py
+backend=plda
+enroll_map=
+lda=true
+p_target=0.01
+help_message="Usage: $0 [options] <trials> <model-dir> <test> <exp-dir>
+e.g.: $0 --backend plda data/trials exp/plda exp/pooled_test/vectors.scp exp/scores_plda
+      $0 --backend gmm data/trials exp/gmm_map data/test exp/scores_gmm
+  gmm: <model-dir> comes from adapt_gmm.sh, <test> is a data directory.
+  plda, cosine: <model-dir> comes from train_plda.sh, <test> is the scp of the vectors, of enrolment and of test.
+  Writes <exp-dir>/scores; <exp-dir>/dropped: enrolment and test ids that could not be scored, and why; and
+  <exp-dir>/eer when the trials have a third column target or nontarget.
+Options:
+  --nj <n>               jobs, of gmm (default: $nj)
+  --cmd <launcher>       how to run jobs (default: $cmd)
+  --backend <name>       plda, cosine or gmm (default: $backend)
+  --enroll-map <file>    \`<model-id> <utterance>...\`: models are means of these vectors (default: ids are utterances)
+  --lda true|false       false: cosine of the centred vectors themselves (default: $lda)
+  --p-target <p>         prior of a target in the detection cost (default: $p_target)"
+. "$(dirname "${BASH_SOURCE[0]}")/../utils/parse_options.sh"
+if [ $# -ne 4 ]; then
+  echo "$help_message" >&2
+  exit 1
+fi
+trials=$1 model=$2 test=$3 dir=$4
+if [ ! -s "$trials" ]; then
+  echo "$0: $trials is missing or empty" >&2
+  exit 1
+fi
+
+mkdir -p "$dir/log"
+rm -f "$dir"/scores* "$dir/eer" "$dir"/log/failed.* "$dir"/log/*/failed.*
+
+score_gmm() {
+  local job feats num_tests
+  num_tests=$(awk '!seen[$2]++' "$trials" | wc -l)
+  if [ "$nj" -gt "$num_tests" ]; then nj=$num_tests; fi
+  rm -rf "$dir/split"
+  mkdir -p "$dir/split"
+  # A job scores all trials of its test utterances, so that each utterance is read once.
+  awk -v nj="$nj" -v base="$dir/split" \
+    '!($2 in job) { job[$2] = 1 + n++ % nj } { print > (base "/trials." job[$2]) }' "$trials"
+  for job in $(seq "$nj"); do
+    mkdir -p "$dir/split/data.$job" "$dir/log/$job"
+    awk 'NR == FNR { wanted[$2]; next } $1 in wanted' "$dir/split/trials.$job" "$test/feats.scp" \
+      >"$dir/split/data.$job/feats.scp"
+    cp "$test/vad.scp" "$dir/split/data.$job/vad.scp"
+  done
+  feats=$(gmm_features.sh --log-dir "$dir/log/1" "$model" "$dir/split/data.1")
+  feats=${feats//"$dir/split/data.1/"/"$dir/split/data.JOB/"}
+  feats=${feats//"$dir/log/1/"/"$dir/log/JOB/"}
+  $cmd JOB=1:"$nj" "$dir/log/score.JOB.log" score-trials --failed-list="$dir/log/failed.score.JOB" --allow-missing \
+    --backend=gmm --model="$model/final.gmm" "$dir/split/trials.JOB" "scp:$model/models.scp" "$feats" "$dir/scores.JOB"
+  for job in $(seq "$nj"); do cat "$dir/scores.$job"; done >"$dir/scores.partial"
+  rm "$dir"/scores.[0-9]*
+  mv "$dir/scores.partial" "$dir/scores"
+  rm -r "$dir/split"
+}
+
+score_vectors() {
+  local options=() vectors
+  if [ "$lda" = true ]; then
+    vectors="ark:transform-vec --mean=$model/mean.vec --normalize-length $model/lda.mat scp:$test ark:- |"
+  else
+    vectors="ark:transform-vec --mean=$model/mean.vec scp:$test ark:- |"
+  fi
+  if [ -n "$enroll_map" ]; then options+=(--enroll-map="ark:$enroll_map"); fi
+  if [ "$backend" = plda ]; then options+=(--model="$model/plda"); fi
+  $cmd "$dir/log/score.log" score-trials --failed-list="$dir/log/failed.score" --allow-missing --backend="$backend" \
+    ${options[@]+"${options[@]}"} "$trials" "$vectors" "$vectors" "$dir/scores"
+}
+
+case $backend in
+  gmm) score_gmm ;;
+  plda | cosine) score_vectors ;;
+  *)
+    echo "$0: --backend $backend: expected plda, cosine or gmm" >&2
+    exit 1
+    ;;
+esac
+awk '{ for (i = 1; i <= 2; i++) if (!seen[$i]++) print $i }' "$trials" >"$dir/log/ids"
+collect_dropped.sh --what ids "$dir/log/ids" "$dir/dropped" "$dir"/log/failed.* "$dir"/log/*/failed.*
+
+if awk 'NF != 3 { exit 1 }' "$trials"; then
+  compute-eer --print-args=false --allow-missing --p-target="$p_target" "$trials" "$dir/scores" \
+    >"$dir/eer" 2>"$dir/log/eer.log" || { cat "$dir/log/eer.log" >&2; exit 1; }
+fi

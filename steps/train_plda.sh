@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Trains the linear back-end of utterance vectors: global mean, LDA, length normalisation, PLDA.
+
+set -euo pipefail
+
+cmd=run.py
+lda_dim=0
+num_em_iters=10
+shrinkage=0
+help_message="Usage: $0 [options] <data-dir> <vectors.scp> <exp-dir>
+e.g.: $0 --lda-dim 20 data/train exp/pooled_train/vectors.scp exp/plda
+  <data-dir> has utt2spk. Writes <exp-dir>/mean.vec, lda.mat and plda (score.sh uses them), and <exp-dir>/dropped:
+  utterances without a vector.
+Options:
+  --cmd <launcher>       how to run jobs (default: $cmd)
+  --lda-dim <n>          dimensions that LDA keeps (default: half the number of speakers, at least 1, at most 40)
+  --num-em-iters <n>     EM iterations of PLDA (default: $num_em_iters)
+  --shrinkage <a>        of LDA's within-speaker covariance towards a multiple of the identity, 0 to 1
+                         (default: $shrinkage)"
+. "$(dirname "${BASH_SOURCE[0]}")/../utils/parse_options.sh"
+if [ $# -ne 3 ]; then
+  echo "$help_message" >&2
+  exit 1
+fi
+data=$1 vectors=$2 dir=$3
+for file in "$data/utt2spk" "$vectors"; do
+  if [ ! -s "$file" ]; then
+    echo "$0: $file is missing or empty" >&2
+    exit 1
+  fi
+done
+
+mkdir -p "$dir/log"
+rm -f "$dir/mean.vec" "$dir/lda.mat" "$dir/plda" "$dir"/log/failed.*
+# Only utterances that have a vector take part.
+awk 'NR == FNR { has[$1]; next } $1 in has' "$vectors" "$data/utt2spk" >"$dir/utt2spk"
+awk 'NR == FNR { has[$1]; next } !($1 in has) { print $1, "has no vector" }' "$vectors" "$data/utt2spk" \
+  >"$dir/log/failed.vectors"
+collect_dropped.sh "$data/utt2spk" "$dir/dropped" "$dir/log/failed.vectors"
+utt2spk_to_spk2utt "$dir/utt2spk" >"$dir/spk2utt"
+num_spks=$(wc -l <"$dir/spk2utt")
+if [ "$lda_dim" -eq 0 ]; then
+  dim=$(copy-vector --print-args=false --verbose=-1 "scp:head -n 1 $vectors |" ark,t:- | awk '{ print NF - 3 }')
+  lda_dim=$((num_spks / 2))
+  for limit in 40 "$dim"; do
+    if [ "$lda_dim" -gt "$limit" ]; then lda_dim=$limit; fi
+  done
+  if [ "$lda_dim" -lt 1 ]; then lda_dim=1; fi
+fi
+
+$cmd "$dir/log/mean.log" compute-vec-mean "scp:$vectors" "$dir/mean.vec"
+$cmd "$dir/log/lda.log" train-lda --dim="$lda_dim" --shrinkage="$shrinkage" \
+  "ark:transform-vec --mean=$dir/mean.vec scp:$vectors ark:- |" "ark:$dir/utt2spk" "$dir/lda.mat"
+$cmd "$dir/log/plda.log" train-plda --num-em-iters="$num_em_iters" "ark:$dir/spk2utt" \
+  "ark:transform-vec --mean=$dir/mean.vec --normalize-length $dir/lda.mat scp:$vectors ark:- |" "$dir/plda"

@@ -1,0 +1,377 @@
+"""The recipe of egs/mini from nothing to its table, its restarts and skips, one's own data, and its steps."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from helpers import ROOT, environment, shell
+
+sys.path.insert(0, str(ROOT / "local" / "mini"))
+import espeak  # noqa: E402
+
+needs_espeak = pytest.mark.skipif(not espeak.is_installed(), reason="espeakng-loader is not installed")
+RUN = ROOT / "egs/mini/run.sh"
+SYSTEMS = ["GMM-UBM, MAP", "pooled MFCC, cosine", "pooled MFCC, LDA, cosine", "pooled MFCC, LDA, PLDA",
+           "pooled fbank, LDA, PLDA"]  # fmt: skip
+
+
+def recipe(*options, check=True, cwd=None):
+    done = subprocess.run(
+        [str(RUN), *map(str, options)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=cwd,
+        timeout=200,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def table(text):
+    """{system: EER in percent} of the recipe's table."""
+    found = {}
+    for line in text.splitlines():
+        match = re.match(r"(.+?)\s{2,}([0-9.]+)\s+([0-9.]+)$", line)
+        if match and not line.startswith("System"):
+            assert 0 < float(match[3]) <= 1
+            found[match[1]] = float(match[2])
+    return found
+
+
+def stages_run(text):
+    return {int(number) for number in re.findall(r"stage (\d+): .*: done in", text)}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A tiny run that was killed in the middle and started again: (folder, output of the second run)."""
+    folder = tmp_path_factory.mktemp("recipe") / "exp"
+    command = [str(RUN), "--size", "tiny", "--dir", str(folder)]
+    process = subprocess.Popen(
+        command,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    for line in process.stdout:
+        if line.startswith("stage 4:"):
+            time.sleep(0.4)
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL and not (folder / "results.txt").exists()
+    return folder, recipe("--size", "tiny", "--dir", folder).stdout
+
+
+@needs_espeak
+def test_a_killed_run_goes_on_where_it_was(finished):
+    folder, said = finished
+    assert stages_run(said) >= set(range(4, 10)) and not stages_run(said) & {1, 2, 3}
+    assert not list(folder.rglob("*.partial*"))
+
+
+@needs_espeak
+def test_the_table_has_every_system_and_they_differ(finished):
+    folder, said = finished
+    found = table(said)
+    assert list(found) == SYSTEMS
+    assert 5 <= found["pooled MFCC, LDA, PLDA"] <= 25
+    assert found["pooled MFCC, LDA, PLDA"] < found["pooled MFCC, cosine"] < 40
+    assert (folder / "results.txt").read_text() in said
+    for name in (
+        "train/feats.scp",
+        "train_fbank/feats.scp",
+        "test/vad.scp",
+        "test/cmvn.scp",
+        "corpus/test/phones.ctm",
+    ):
+        assert (folder / "data" / name).stat().st_size > 0
+    assert str(folder / "results.txt") in said
+
+
+@needs_espeak
+def test_the_second_run_does_nothing_at_once(finished):
+    folder, said = finished
+    before = (folder / "results.txt").stat().st_mtime_ns
+    start = time.time()
+    again = recipe("--size", "tiny", "--dir", folder).stdout
+    assert time.time() - start < 5
+    assert not stages_run(again) and again.count("finished before, skipped") == 9
+    assert table(again) == table(said) and (folder / "results.txt").stat().st_mtime_ns == before
+
+
+@needs_espeak
+def test_a_changed_option_runs_what_depends_on_it(finished, tmp_path):
+    folder, _ = finished
+    changed = tmp_path / "exp"
+    shutil.copytree(folder, changed)
+    assert stages_run(
+        recipe("--size", "tiny", "--dir", changed, "--lda-dim", "6", "--stop-stage", "7").stdout
+    ) == {7}
+    (changed / "data/test/vad.scp").unlink()
+    assert stages_run(
+        recipe("--size", "tiny", "--dir", changed, "--lda-dim", "6", "--stop-stage", "4").stdout
+    ) == {4}
+
+
+@needs_espeak
+def test_ones_own_data_with_relative_paths_and_models_of_several_utterances(finished, tmp_path):
+    folder, said = finished
+    corpus = tmp_path / "mine"
+    shutil.copytree(folder / "data/corpus", corpus)
+    for part in ("train", "test"):
+        scp = corpus / part / "wav.scp"
+        scp.write_text(scp.read_text().replace(str(folder / "data/corpus") + "/", ""))
+        (corpus / part / "spk2utt").unlink()
+    spk_of = dict(line.split() for line in (corpus / "test/utt2spk").read_text().splitlines())
+    models = {spk: [utt for utt in spk_of if spk_of[utt] == spk][:3] for spk in set(spk_of.values())}
+    (corpus / "map").write_text("".join(f"{spk} {' '.join(utts)}\n" for spk, utts in models.items()))
+    (corpus / "trials").write_text(
+        "".join(
+            f"{spk} {utt} {'target' if spk_of[utt] == spk else 'nontarget'}\n"
+            for spk, utts in models.items()
+            for utt in spk_of
+            if utt not in utts
+        )
+    )
+    done = recipe(
+        "--train",
+        "mine/train",
+        "--test",
+        "mine/test",
+        "--trials",
+        "mine/trials",
+        "--enroll-map",
+        "mine/map",
+        "--dir",
+        "exp",
+        "--num-gauss",
+        "8",
+        "--num-iters",
+        "4",
+        cwd=tmp_path,
+    )
+    assert "relative paths, found in" in done.stderr
+    found = table(done.stdout)
+    assert list(found) == SYSTEMS and "10 models, 570 trials of which 30 target" in done.stdout
+    # Three utterances tell more of a voice than one.
+    assert found["pooled MFCC, LDA, PLDA"] < table(said)["pooled MFCC, LDA, PLDA"]
+
+
+@needs_espeak
+def test_scores_of_any_number_of_jobs_are_the_same(finished, tmp_path):
+    folder, _ = finished
+    for nj in (1, 3):
+        shell(
+            f"score.sh --backend gmm --nj {nj} {folder}/data/trials {folder}/gmm_map {folder}/data/test "
+            f"{tmp_path}/{nj}"
+        )
+    first, second = (sorted((tmp_path / str(nj) / "scores").read_text().splitlines()) for nj in (1, 3))
+    assert first == second == sorted((folder / "scores_gmm_map/scores").read_text().splitlines())
+
+
+@needs_espeak
+def test_a_step_names_what_it_dropped_and_fails_above_5_percent(finished, tmp_path):
+    folder, _ = finished
+    lines = (folder / "pooled_mfcc_test/vectors.scp").read_text().splitlines(keepends=True)
+    for missing, status in ((1, 0), (8, 1)):
+        (tmp_path / "few.scp").write_text("".join(lines[missing:]))
+        done = shell(
+            f"score.sh {folder}/data/trials {folder}/plda_mfcc {tmp_path}/few.scp {tmp_path}/exp", check=False
+        )
+        assert done.returncode == status, done.stderr
+        dropped = (tmp_path / "exp/dropped").read_text().splitlines()
+        assert [line.split()[0] for line in dropped] == [line.split()[0] for line in lines[:missing]]
+        assert all(len(line.split()) > 2 for line in dropped)
+    assert "more than 5 %" in done.stderr
+
+
+# ---------------------------------------------------------------------------------------------- wrong use
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--size", "huge"], "expected tiny, small or large"),
+    (["--train", "x", "--dir", "y"], "need all of --train, --test, --trials and --dir"),
+    (["--nj", "many"], "expected a number"),
+    (["--dir", "a b"], "paths with blanks"),
+    (["surplus"], "unexpected argument 'surplus'"),
+    (["--no-such-option", "1"], "no-such-option"),
+    (["--stage", "5", "--dir", "empty"], "has not finished"),
+    (["--train", "x", "--test", "x", "--trials", "x", "--dir", "y"], "no such data directory"),
+])  # fmt: skip
+def test_wrong_use_ends_in_a_clear_line(options, message, tmp_path):
+    done = recipe(*options, check=False, cwd=tmp_path)
+    assert done.returncode == 1 and any(message in line for line in done.stderr.splitlines()[-2:]), (
+        done.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    "step", ["train_gmm", "adapt_gmm", "pool_feats", "train_plda", "score", "gmm_features", "collect_dropped"]
+)
+def test_steps_explain_themselves(step):
+    explained = shell(f"{step}.sh --help").stdout.decode()
+    assert explained.startswith("Usage:") and "e.g.:" in explained
+    wrong = shell(f"{step}.sh", check=False)
+    assert wrong.returncode == 1 and "e.g.:" in wrong.stderr
+
+
+# ---------------------------------------------------------------------------------------- data directories
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two data directories without audio worth the name, trials, and the folder they lie in."""
+    (tmp_path / "wav").mkdir()
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        utts = [f"{part}{s}-{u}" for s in "ba" for u in "12"]
+        for utt in utts:
+            (tmp_path / "wav" / f"{utt}.wav").write_bytes(b"")
+        (tmp_path / part / "wav.scp").write_text("".join(f"{utt} wav/{utt}.wav\n" for utt in utts))
+        (tmp_path / part / "utt2spk").write_text("".join(f"{utt} {utt[:-2]}\n" for utt in utts))
+    (tmp_path / "trials").write_text("testa-1 testa-2 target\ntesta-1 testb-1 nontarget\n")
+    return tmp_path
+
+
+def import_data(data, *options):
+    program = ROOT / "local/mini/import_data.py"
+    arguments = f"{data}/train {data}/test {data}/trials {data}/out"
+    return shell(f"{program} {' '.join(options)} {arguments}", check=False)
+
+
+def test_import_sorts_and_makes_paths_absolute(data):
+    with open(data / "test" / "wav.scp", "a") as scp:
+        scp.write("testc-1 cat wav/x.wav |\ntestc-2 /somewhere/y.wav\n")
+    with open(data / "test" / "utt2spk", "a") as utt2spk:
+        utt2spk.write("testc-1 testc\ntestc-2 testc\nunused-1 unused\n")
+    (data / "test" / "text").write_text("testb-1 HELLO\ntesta-2 BYE\nunused-1 NEVER\n")
+    done = import_data(data)
+    assert done.returncode == 0, done.stderr
+    scp = (data / "out/test/wav.scp").read_text().splitlines()
+    assert scp[0] == f"testa-1 {data}/wav/testa-1.wav" and scp == sorted(scp)
+    assert scp[4:] == ["testc-1 cat wav/x.wav |", "testc-2 /somewhere/y.wav"]
+    assert (data / "out/test/spk2utt").read_text().splitlines()[0] == "testa testa-1 testa-2"
+    assert (data / "out/test/text").read_text() == "testa-2 BYE\ntestb-1 HELLO\n"
+    assert (data / "out/enroll_map").read_text() == "testa-1 testa-1\n"
+    assert f"4 relative paths, found in {data}" in done.stderr
+
+
+def damage_missing_audio(data):
+    (data / "wav/trainb-1.wav").unlink()
+    return "'trainb-1': no file wav/trainb-1.wav"
+
+
+def damage_twice(data):
+    with open(data / "train/utt2spk", "a") as utt2spk:
+        utt2spk.write("traina-1 traina\n")
+    return "utt2spk:5: 'traina-1' is there twice"
+
+
+def damage_no_speaker(data):
+    (data / "test/utt2spk").write_text("testa-1 testa\n")
+    return "3 utterances are missing, the first is 'testa-2'"
+
+
+def damage_trials(data):
+    (data / "trials").write_text("testa-1 testa-2 target\ntesta-1 testb-1 maybe\n")
+    return "trials:2: expected `enroll-id test-id target|nontarget`"
+
+
+def damage_unknown_test(data):
+    (data / "trials").write_text("testa-1 testa-2 target\ntesta-1 stranger nontarget\n")
+    return "test id 'stranger'"
+
+
+def damage_one_kind(data):
+    (data / "trials").write_text("testa-1 testa-2 target\n")
+    return "0 nontarget trials; both are needed"
+
+
+def damage_map(data):
+    (data / "test/enroll.spk2utt").write_text("testa-1 testa-1 elsewhere\n")
+    return "utterance 'elsewhere'"
+
+
+@pytest.mark.parametrize("damage", [damage_missing_audio, damage_twice, damage_no_speaker, damage_trials,
+                                    damage_unknown_test, damage_one_kind, damage_map])  # fmt: skip
+def test_import_names_what_is_wrong(data, damage):
+    message = damage(data)
+    done = import_data(data)
+    assert done.returncode == 1 and message in done.stderr, done.stderr
+
+
+def test_import_warns_of_speakers_in_both_sets(data):
+    (data / "test/utt2spk").write_text((data / "test/utt2spk").read_text().replace(" testb", " trainb"))
+    assert "1 speakers are in both sets, the first is 'trainb'" in import_data(data).stderr
+
+
+# ---------------------------------------------------------------------------------------------- stages
+
+
+STAGES = """
+set -euo pipefail
+. {root}/utils/stages.sh
+stage_one() {{ echo one >>ran; {one} cat input >a; }}
+stage_two() {{ echo two >>ran; cat a >b; }}
+stages_begin stamps {first} {last} {force}
+run_stage one --options "{options}" --reads input --makes a
+run_stage two --title "the second" --after one --makes b
+"""
+
+
+@pytest.fixture
+def stages(tmp_path):
+    (tmp_path / "input").write_text("hello\n")
+
+    def run(one="", first=1, last=9, force="false", options="", check=True):
+        (tmp_path / "ran").unlink(missing_ok=True)
+        script = STAGES.format(root=ROOT, one=one, first=first, last=last, force=force, options=options)
+        done = shell(script, cwd=tmp_path, check=check)
+        ran = (tmp_path / "ran").read_text().split() if (tmp_path / "ran").exists() else []
+        return (ran, done) if not check else ran
+
+    run.folder = tmp_path
+    return run
+
+
+def test_stages_run_once(stages):
+    assert stages() == ["one", "two"]
+    assert stages() == []
+    assert stages(force="true") == ["one", "two"]
+
+
+def test_stages_run_again_when_something_changed(stages):
+    stages()
+    assert stages(options="x") == ["one", "two"]
+    assert stages(options="x", one="true;") == ["one", "two"]  # the stage's own text
+    (stages.folder / "input").write_text("other\n")
+    assert stages(options="x", one="true;") == ["one", "two"]
+    (stages.folder / "b").unlink()
+    assert stages(options="x", one="true;") == ["two"]
+    assert (stages.folder / "b").read_text() == "other\n"
+
+
+def test_a_failed_stage_is_named_and_runs_again(stages):
+    ran, done = stages(one="false;", check=False)
+    assert ran == ["one"] and done.returncode == 1 and "stage 1 (one) failed" in done.stderr
+    ran, done = stages(one="kill -9 $$;", check=False)
+    assert ran == ["one"] and done.returncode != 0
+    assert stages() == ["one", "two"]
+
+
+def test_first_and_last_stage(stages):
+    ran, done = stages(first=2, check=False)
+    assert ran == [] and done.returncode == 1 and "stage 1 (one) has not finished" in done.stderr
+    assert stages(last=1) == ["one"]
+    assert stages(first=2) == ["two"]

@@ -1,0 +1,90 @@
+# shellcheck shell=bash
+# Stages of a recipe that are skipped when they have been finished with the same inputs and options. To be sourced.
+#
+#   stages_begin exp/mydata/.stages "$stage" "$stop_stage" "$force"
+#   stage_features() { make_mfcc.sh --nj "$nj" data/train; }
+#   run_stage features --title "MFCC" --after "corpus" --options "$mfcc_opts" \
+#     --reads "conf/mfcc.conf data/train/wav.scp" --makes data/train/feats.scp
+#
+# run_stage NAME runs the function stage_NAME. Its fingerprint is the SHA-256 of the function's text, of --options,
+# of the contents of the files of --reads, and of the fingerprints of the stages of --after. It is written when the
+# stage has succeeded, and the stage is skipped while it is the same and the files of --makes are there. Lists are
+# separated by white space. A stage that was killed has no fingerprint and runs again. Numbers count from 1. What a
+# stage prints on standard output goes to NAME.log beside the fingerprint.
+
+declare -A _stage_fingerprint=()
+_stage_number=0
+
+# stages_begin <folder of the fingerprints> <first stage> <last stage> <true: run finished stages again>
+stages_begin() {
+  _stage_dir=$1 _stage_first=$2 _stage_last=$3 _stage_force=$4
+  mkdir -p "$_stage_dir"
+  trap _stage_say_what_failed EXIT
+}
+
+_stage_running=
+_stage_say_what_failed() {
+  local status=$?
+  if [ "$status" -ne 0 ] && [ -n "$_stage_running" ]; then
+    echo "$0: ERROR: stage $_stage_running failed; after a repair the same command goes on from there" >&2
+  fi
+}
+
+_stage_compute_fingerprint() {
+  local file earlier
+  {
+    declare -f "stage_$_name"
+    printf '%s\n' "$_options"
+    for earlier in $_after; do printf '%s\n' "${_stage_fingerprint[$earlier]}"; done
+    for file in $_reads; do
+      # Files that an earlier stage makes may be missing as yet; then this stage has not run either.
+      if [ -f "$file" ]; then sha256sum <"$file"; else echo missing; fi
+    done
+  } | sha256sum | cut -d' ' -f1
+}
+
+_stage_is_finished() {
+  local file
+  [ "$(cat "$_stage_dir/$_name" 2>/dev/null)" = "$1" ] || return 1
+  for file in $_makes; do
+    [ -e "$file" ] || return 1
+  done
+}
+
+run_stage() {
+  local _name=$1 _title=$1 _after='' _options='' _reads='' _makes='' fingerprint start=$SECONDS
+  shift
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --title) _title=$2 ;;
+      --after) _after=$2 ;;
+      --options) _options=$2 ;;
+      --reads) _reads=$2 ;;
+      --makes) _makes=$2 ;;
+      *) echo "run_stage $_name: unknown option $1" >&2; return 1 ;;
+    esac
+    shift 2
+  done
+  _stage_number=$((_stage_number + 1))
+  fingerprint=$(_stage_compute_fingerprint)
+  _stage_fingerprint[$_name]=$fingerprint
+  if [ "$_stage_number" -gt "$_stage_last" ]; then return 0; fi
+  if [ "$_stage_number" -lt "$_stage_first" ]; then
+    _stage_is_finished "$fingerprint" && return 0
+    echo "$0: ERROR: stage $_stage_number ($_title) has not finished with these inputs and options;" \
+      "start from it: --stage $_stage_number" >&2
+    return 1
+  fi
+  if [ "$_stage_force" != true ] && _stage_is_finished "$fingerprint"; then
+    echo "stage $_stage_number: $_title: finished before, skipped"
+    return 0
+  fi
+  echo "stage $_stage_number: $_title"
+  rm -f "$_stage_dir/$_name"
+  _stage_running="$_stage_number ($_title)"
+  "stage_$_name" >"$_stage_dir/$_name.log"
+  _stage_running=
+  printf '%s\n' "$fingerprint" >"$_stage_dir/$_name.partial"
+  mv "$_stage_dir/$_name.partial" "$_stage_dir/$_name"
+  echo "stage $_stage_number: $_title: done in $((SECONDS - start)) s"
+}

@@ -1,0 +1,1 @@
+"""Features of speech: spectra, cepstra, and what is done to them frame by frame."""

@@ -1,0 +1,1 @@
+"""Gaussian mixture models: the model, EM training, MAP adaptation, GMM-UBM scores."""

@@ -1,0 +1,1 @@
+"""Trials: lists of them, their scores, and the error rates that the scores give."""
