@@ -33,7 +33,8 @@ mkdir -p "$dir/log" "$dir/split"
 awk -v nj="$nj" -v total="$num_utts" -v base="$dir/split" \
   '{ print > (base "/feats." (1 + int((NR - 1) * nj / total)) ".scp") }' "$data/feats.scp"
 
-$cmd JOB=1:"$nj" "$dir/log/pool.JOB.log" select-voiced-frames --failed-list="$dir/log/failed.voiced.JOB" \
+# pipefail is said here, too: Kaldi's run.pl does not set it
+$cmd JOB=1:"$nj" "$dir/log/pool.JOB.log" set -o pipefail \; select-voiced-frames --failed-list="$dir/log/failed.voiced.JOB" \
   "scp:$dir/split/feats.JOB.scp" "scp:$data/vad.scp" ark:- \| pool-feats --failed-list="$dir/log/failed.pool.JOB" \
   --pooling="$pooling" ark:- "ark,scp:$dir/vectors.JOB.ark,$dir/vectors.JOB.scp"
 for job in $(seq "$nj"); do cat "$dir/vectors.$job.scp"; done >"$dir/vectors.scp"

@@ -58,7 +58,7 @@ def main(first: str, second: str | None = None, *, window: Window, n: Annotated[
             skipped = [("utt4", "corrupt")]
         return counts.finish(Reader())
     if first == "forget":
-        from voxark.outputs import Output
+        from voxark.io.outputs import Output
         Output(second).write(b"half")
         return 0
     if first == "status":

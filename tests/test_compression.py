@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxark import tables
-from voxark.compression import read_compressed, write_compressed
+from voxark.io.compression import read_compressed, write_compressed
 from voxark.errors import VoxarkError
-from voxark.streams import Source
+from voxark.io.streams import Source
 
 
 def compress(matrix, method):

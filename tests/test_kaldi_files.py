@@ -9,8 +9,8 @@ from helpers import golden, needs_golden
 from voxark import kaldi_files, tables
 from voxark.errors import VoxarkError
 from voxark.kaldi_files import PldaParams
-from voxark.kinds import KINDS, read_value, value_parts
-from voxark.streams import BadValue, Source
+from voxark.io.kinds import KINDS, read_value, value_parts
+from voxark.io.streams import BadValue, Source
 
 
 def read(kind, data):

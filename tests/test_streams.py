@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from helpers import environment
 
-from voxark import outputs, streams
+from voxark.io import outputs, streams
 from voxark.errors import VoxarkError
-from voxark.streams import Output, Source, open_input, open_text_output, split_offset
+from voxark.io.streams import Output, Source, open_input, open_text_output, split_offset
 
 
 def make_source(data, **keywords):
@@ -171,7 +171,7 @@ def test_a_nonblocking_input_is_waited_for():
 
 def test_standard_input_is_shared_in_turn_and_never_at_once():
     code = (
-        "from voxark.streams import open_input\n"
+        "from voxark.io.streams import open_input\n"
         "with open_input('-') as a: print(a.read_line())\n"
         "with open_input('-') as b: print(b.read_all(), b.position)\n"
         "with open_input('-') as c:\n"
@@ -228,7 +228,7 @@ def test_a_truncation_names_the_command_that_caused_it():
 
 def test_a_command_gets_no_standard_input_of_ours():
     code = (
-        "from voxark.streams import open_input\n"
+        "from voxark.io.streams import open_input\n"
         "for name in ('cat |', '-'):\n"
         "    with open_input(name) as source: print(source.read_all())\n"
     )

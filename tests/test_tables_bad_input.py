@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from voxark import tables
 from voxark.errors import VoxarkError
 from voxark.kaldi_files import DiagGmmParams, PldaParams
-from voxark.kinds import KINDS
+from voxark.io.kinds import KINDS
 
 MATRIX = np.arange(6, dtype="f4").reshape(3, 2) - 2.5
 GMM = DiagGmmParams(np.ones(2, "f4"), np.full(2, 0.5, "f4"), MATRIX[:2], np.ones((2, 2), "f4"))
@@ -255,7 +255,7 @@ def test_corrupt_lengths_take_no_memory(folder):
     code = (
         f"import resource, sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from voxark import tables, audio; from voxark.errors import VoxarkError\n"
-        "import kaldiio.matio, voxark.compression\n"
+        "import kaldiio.matio, voxark.io.compression\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 29),) * 2)\n"
         f"for number, (kind, name) in enumerate({names!r}):\n"

@@ -2,13 +2,13 @@
 # Makes the Python environment of a checkout with the locked dependencies, unless it is there and up to date.
 # Usage: utils/make_venv.sh [<venv-dir>]      (default: .venv in the checkout)
 # e.g.:  PYTHON=python3.12 utils/make_venv.sh
-# The environment is up to date when the stamp in it matches conf/constraints.txt and pyproject.toml.
+# It is up to date when the stamp in it matches conf/constraints.txt and the dependencies in pyproject.toml.
 
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 venv=${1:-$root/.venv}
 stamp=$venv/.voxark-stamp
-wanted=$(cat "$root/conf/constraints.txt" "$root/pyproject.toml" | cksum)
+wanted=$({ cat "$root/conf/constraints.txt"; sed -n '/^dependencies/,/^\[tool/p' "$root/pyproject.toml"; } | cksum)
 
 [ -f "$stamp" ] && [ "$(<"$stamp")" = "$wanted" ] && exit 0
 

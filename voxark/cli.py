@@ -179,7 +179,7 @@ def _remove_unfinished():
     """Remove outputs that no ``with`` statement took care of when a signal came; return their names."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
-    outputs = sys.modules.get("voxark.outputs")
+    outputs = sys.modules.get("voxark.io.outputs")
     return outputs.remove_unfinished() if outputs is not None else []
 
 
@@ -195,7 +195,7 @@ def _die_by(signum):
 
 
 def _write_ledger(path):
-    from voxark.outputs import open_text_output
+    from voxark.io.outputs import open_text_output
 
     with open_text_output(path) as out:
         for key, reason in _ledger:

@@ -1,7 +1,7 @@
 """Kaldi's objects in binary and text, both ways, byte for byte.
 
 A codec of this module is a pair of functions: ``read_x(source, binary)`` takes a
-:class:`voxark.streams.Source` that stands behind the ``\\0B`` mark (binary) or at the text;
+:class:`voxark.io.streams.Source` that stands behind the ``\\0B`` mark (binary) or at the text;
 ``write_x(out, value, binary)`` takes anything with a ``write(bytes)`` method. Numbers in text have seven
 significant digits, as Kaldi writes them.
 """
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from voxark.basic_types import (  # noqa: F401 - the basic types are part of this interface
+from voxark.io.basic_types import (  # noqa: F401 - the basic types are part of this interface
     expect_token, pack_sized_ints, parse_float, parse_int, read_flags, read_float, read_int, read_sized_ints,
     read_text_line, read_token, skip_white, write_float, write_int, write_token)
 from voxark.errors import VoxarkError
@@ -60,7 +60,7 @@ def read_matrix(source, binary, text_dtype=np.float32):
         rows, cols = _read_dimensions(source, 2)
         return source.read_array(_CODES[token[0]], rows * cols).reshape(rows, cols)
     if token in ("CM", "CM2", "CM3"):
-        from voxark.compression import read_compressed
+        from voxark.io.compression import read_compressed
 
         return read_compressed(source, token)
     if token in ("FV", "DV"):
@@ -144,7 +144,7 @@ def write_matrix(out, matrix, binary, compression_method=0):
         lines = [b"\n  " + _join(row) for row in matrix[:rows].tolist()]
         out.write(b" [" + b"".join(lines) + (b"]\n" if rows else b" ]\n"))
     elif compression_method and rows:
-        from voxark.compression import write_compressed
+        from voxark.io.compression import write_compressed
 
         write_compressed(out, matrix, compression_method)
     else:

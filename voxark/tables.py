@@ -16,11 +16,11 @@ import logging
 import re
 
 from voxark.errors import VoxarkError
-from voxark.kinds import KINDS, read_value, value_parts
-from voxark.specifiers import (  # noqa: F401 - is_specifier is part of this interface
+from voxark.io.kinds import KINDS, read_value, value_parts
+from voxark.io.specifiers import (  # noqa: F401 - is_specifier is part of this interface
     KeyOrder, apply_range, is_specifier, parse_rspecifier, parse_wspecifier, read_script, script_lines,
     split_range)
-from voxark.streams import BadValue, Output, open_input, open_text_output, split_offset
+from voxark.io.streams import BadValue, Output, open_input, open_text_output, split_offset
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class SequentialReader:
             raise RuntimeError(f"{self.source.name}: a reader can be iterated once")
         entries = self._archive() if self.spec.ark is not None else self._script()
         if "bg" in self.spec.flags:
-            from voxark.read_ahead import read_ahead
+            from voxark.io.read_ahead import read_ahead
 
             entries = read_ahead(entries)
         self._entries = entries

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 import stat
 import tempfile
 
@@ -50,7 +49,8 @@ class FeaturePasses:
     def _copy(self, name, path):
         try:
             with tables.open_input(name) as source, open(path, "wb") as out:
-                shutil.copyfileobj(source.stream, out, 1 << 20)
+                while chunk := source.read_some(1 << 20):
+                    out.write(chunk)
                 logger.debug("copied %d bytes from %s to %s", out.tell(), source.name, path)
         except OSError as error:
             reason = f"{error.strerror} (TMPDIR names another place)"

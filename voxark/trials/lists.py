@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from voxark.errors import VoxarkError
-from voxark.streams import open_input
+from voxark.io.streams import open_input
 
 _BLOCK_BYTES = 1 << 23
 _LABELS = {b"target": True, b"nontarget": False}

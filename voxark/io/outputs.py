@@ -9,7 +9,7 @@ import os
 import re
 import sys
 
-from voxark.commands import Command
+from voxark.io.commands import Command
 from voxark.errors import VoxarkError
 
 _STREAMS = ("/dev/std", "/dev/fd/", "/proc/self/fd/")  # names of what is open already: written in place

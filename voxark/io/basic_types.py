@@ -1,6 +1,6 @@
 """Tokens, integers and floats as Kaldi writes them, in binary and text.
 
-Readers take a :class:`voxark.streams.Source` that stands behind the ``\\0B`` mark (binary) or at the text;
+Readers take a :class:`voxark.io.streams.Source` that stands behind the ``\\0B`` mark (binary) or at the text;
 writers take anything with a ``write(bytes)`` method. Numbers in text have seven significant digits, as Kaldi
 writes them.
 """

@@ -14,9 +14,9 @@ import sys
 
 import numpy as np
 
-from voxark.commands import Command
+from voxark.io.commands import Command
 from voxark.errors import VoxarkError
-from voxark.outputs import Output, TextOutput, open_text_output  # noqa: F401 - part of this interface
+from voxark.io.outputs import Output, TextOutput, open_text_output  # noqa: F401 - part of this interface
 
 _BUFFER = 1 << 16
 _CHUNK = 1 << 20  # what a pipe is asked for at once

@@ -9,9 +9,9 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 from voxark import kaldi_files
-from voxark.basic_types import parse_float, parse_int, read_text_line
+from voxark.io.basic_types import parse_float, parse_int, read_text_line
 from voxark.errors import VoxarkError
-from voxark.streams import BadValue
+from voxark.io.streams import BadValue
 
 
 class Codec(NamedTuple):

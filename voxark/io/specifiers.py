@@ -6,7 +6,7 @@ from array import array
 from typing import NamedTuple
 
 from voxark.errors import VoxarkError
-from voxark.streams import BadValue, open_input, split_offset
+from voxark.io.streams import BadValue, open_input, split_offset
 
 logger = logging.getLogger(__name__)
 

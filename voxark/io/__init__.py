@@ -1,0 +1,1 @@
+"""What voxark/tables.py stands on: streams, commands, atomic outputs, specifiers and the kinds of values."""
