@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kaldiio
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +35,23 @@ def environment(**extra):
     path = os.pathsep.join([str(ROOT / "bin"), str(ROOT / "steps"), str(ROOT / "utils"),
                             str(Path(sys.executable).parent), os.environ["PATH"]])
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "LC_ALL": "C", **extra}
+
+
+def save_ark(path, table):
+    """Write arrays with kaldiio, a writer that is not ours; return the rspecifier."""
+    kaldiio.save_ark(str(path), table)
+    return f"ark:{path}"
+
+
+def load_ark(path):
+    """Read an archive with kaldiio, a reader that is not ours."""
+    return dict(kaldiio.load_ark(str(path)))
+
+
+def write_lines(path, *lines):
+    """Write a text table; return the rspecifier."""
+    path.write_text("".join(line + "\n" for line in lines))
+    return f"ark:{path}"
 
 
 class Result:

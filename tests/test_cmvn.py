@@ -3,7 +3,7 @@
 import kaldiio
 import numpy as np
 import pytest
-from helpers import golden, needs_golden, run, shell
+from helpers import golden, load_ark, needs_golden, run, save_ark, shell, write_lines
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,20 +24,6 @@ MFCC = f"ark:{golden('feat/mfcc_default.ark')}"
 
 def random_features(num_frames, dim=3, seed=0):
     return np.random.default_rng(seed).normal(4, 2, (num_frames, dim)).astype(np.float32)
-
-
-def save(path, table):
-    kaldiio.save_ark(str(path), table)
-    return f"ark:{path}"
-
-
-def load(path):
-    return dict(kaldiio.load_ark(str(path)))
-
-
-def write_lines(path, *lines):
-    path.write_text("".join(line + "\n" for line in lines))
-    return f"ark:{path}"
 
 
 # ----------------------------------------------------------------------------------------------- statistics
@@ -229,7 +215,7 @@ def test_constant_features_become_zero():
 )
 def test_statistics_equal_kaldis(name, options, tmp_path):
     run("compute-cmvn-stats", *options, MFCC, f"ark:{tmp_path}/stats.ark")
-    ours, kaldis = load(tmp_path / "stats.ark"), load(golden(f"feat/{name}.ark"))
+    ours, kaldis = load_ark(tmp_path / "stats.ark"), load_ark(golden(f"feat/{name}.ark"))
     assert list(ours) == list(kaldis)
     for key in kaldis:
         assert ours[key].dtype == np.float64
@@ -268,7 +254,7 @@ def test_global_statistics_equal_kaldis(tmp_path):
 )
 def test_application_equals_kaldis(name, arguments, tmp_path):
     run("apply-cmvn", *arguments, MFCC, f"ark:{tmp_path}/out.ark")
-    ours, kaldis = load(tmp_path / "out.ark"), load(golden(f"feat/{name}.ark"))
+    ours, kaldis = load_ark(tmp_path / "out.ark"), load_ark(golden(f"feat/{name}.ark"))
     assert list(ours) == list(kaldis)
     for key in kaldis:
         assert ours[key].dtype == np.float32
@@ -288,7 +274,7 @@ def test_application_equals_kaldis(name, arguments, tmp_path):
 )
 def test_sliding_normalisation_equals_kaldis(name, options, tmp_path):
     run("apply-cmvn-sliding", *options, MFCC, f"ark:{tmp_path}/out.ark")
-    ours, kaldis = load(tmp_path / "out.ark"), load(golden(f"feat/{name}.ark"))
+    ours, kaldis = load_ark(tmp_path / "out.ark"), load_ark(golden(f"feat/{name}.ark"))
     assert list(ours) == list(kaldis)
     for key in kaldis:
         np.testing.assert_allclose(ours[key], kaldis[key], rtol=1e-5, atol=1e-5, err_msg=key)
@@ -300,10 +286,10 @@ def test_sliding_normalisation_equals_kaldis(name, options, tmp_path):
 def test_speaker_statistics_name_missing_utterances(tmp_path):
     table = {"a1": random_features(5), "a2": random_features(7, seed=1), "b1": random_features(3)}
     table["b1"][2, 1] = np.nan
-    source = save(tmp_path / "f.ark", table)
+    source = save_ark(tmp_path / "f.ark", table)
     spk2utt = write_lines(tmp_path / "spk2utt", "A a1 gone a2", "B b1", "C never")
     done = run("compute-cmvn-stats", f"--spk2utt={spk2utt}", source, f"ark:{tmp_path}/s.ark")
-    stats = load(tmp_path / "s.ark")
+    stats = load_ark(tmp_path / "s.ark")
     assert list(stats) == ["A"]
     np.testing.assert_allclose(stats["A"], cmvn_stats(table["a1"]) + cmvn_stats(table["a2"]), rtol=1e-14)
     for text in (
@@ -318,28 +304,28 @@ def test_speaker_statistics_name_missing_utterances(tmp_path):
 
 def test_statistics_with_weights(tmp_path):
     x = random_features(6)
-    source = save(tmp_path / "f.ark", {"a": x, "b": x, "c": x})
+    source = save_ark(tmp_path / "f.ark", {"a": x, "b": x, "c": x})
     weights = np.float32([0, 1, 0.5, 0, 2, 1])
-    table = save(tmp_path / "w.ark", {"a": weights, "c": weights[:5]})
+    table = save_ark(tmp_path / "w.ark", {"a": weights, "c": weights[:5]})
     done = run("compute-cmvn-stats", f"--weights={table}", source, f"ark:{tmp_path}/s.ark")
-    stats = load(tmp_path / "s.ark")
+    stats = load_ark(tmp_path / "s.ark")
     assert list(stats) == ["a"]
     np.testing.assert_allclose(stats["a"], cmvn_stats(x, weights), rtol=1e-14)
     assert "b: no weights" in done.stderr and "c: features have 6 frames, the weights 5" in done.stderr
 
 
 def test_mixed_dimensions_end_a_sum_and_fail_a_key(tmp_path):
-    source = save(tmp_path / "f.ark", {"a": random_features(6, 3), "b": random_features(6, 4)})
+    source = save_ark(tmp_path / "f.ark", {"a": random_features(6, 3), "b": random_features(6, 4)})
     total = run("compute-cmvn-stats", source, tmp_path / "s.mat", check=False)
     assert total.returncode == 1 and "b: dimension 4, but a has 3" in total.stderr
     assert not (tmp_path / "s.mat").exists()
     single = run("compute-cmvn-stats", source, f"ark:{tmp_path}/s.ark")
-    assert "b: dimension 4, but a has 3" in single.stderr and list(load(tmp_path / "s.ark")) == ["a"]
-    run("compute-cmvn-stats", save(tmp_path / "g.ark", {"a": random_features(6, 3)}), tmp_path / "s.mat")
+    assert "b: dimension 4, but a has 3" in single.stderr and list(load_ark(tmp_path / "s.ark")) == ["a"]
+    run("compute-cmvn-stats", save_ark(tmp_path / "g.ark", {"a": random_features(6, 3)}), tmp_path / "s.mat")
     applied = run(
         "apply-cmvn",
         tmp_path / "s.mat",
-        save(tmp_path / "h.ark", {"b": random_features(6, 4)}),
+        save_ark(tmp_path / "h.ark", {"b": random_features(6, 4)}),
         f"ark:{tmp_path}/o.ark",
         check=False,
     )
@@ -351,15 +337,15 @@ def test_mixed_dimensions_end_a_sum_and_fail_a_key(tmp_path):
 
 def test_application_names_what_is_missing(tmp_path):
     x = random_features(6)
-    feats = save(
+    feats = save_ark(
         tmp_path / "f.ark", {k: x for k in ("a", "b", "c", "d")} | {"e": np.zeros((0, 0), np.float32)}
     )
     few = cmvn_stats(x)
     few[0, -1] = 0.25
-    stats = save(tmp_path / "s.ark", {"A": cmvn_stats(x), "D": few})
+    stats = save_ark(tmp_path / "s.ark", {"A": cmvn_stats(x), "D": few})
     utt2spk = write_lines(tmp_path / "utt2spk", "a A", "b B", "d D", "e A")
     done = run("apply-cmvn", f"--utt2spk={utt2spk}", stats, feats, f"ark:{tmp_path}/o.ark")
-    assert list(load(tmp_path / "o.ark")) == ["a"]
+    assert list(load_ark(tmp_path / "o.ark")) == ["a"]
     for text in (
         "b: no normalisation statistics for its speaker B",
         "c: no speaker in --utt2spk",
@@ -382,8 +368,8 @@ def test_application_names_what_is_missing(tmp_path):
 )
 def test_wrong_use_of_apply_cmvn(arguments, reason, tmp_path):
     x = random_features(6)
-    save(tmp_path / "f.ark", {"a": x})
-    save(tmp_path / "s.ark", {"a": cmvn_stats(x)})
+    save_ark(tmp_path / "f.ark", {"a": x})
+    save_ark(tmp_path / "s.ark", {"a": cmvn_stats(x)})
     kaldiio.save_mat(str(tmp_path / "s.mat"), cmvn_stats(x))
     done = run("apply-cmvn", *arguments, "ark:f.ark", "ark:o.ark", check=False, cwd=tmp_path)
     assert done.returncode == 1 and reason in done.stderr
@@ -397,10 +383,10 @@ def test_spk2utt_needs_a_table(tmp_path):
 
 def test_options_reach_the_method(tmp_path):
     x = random_features(30)
-    feats = save(tmp_path / "f.ark", {"a": x})
-    stats = save(tmp_path / "s.ark", {"a": cmvn_stats(random_features(80, seed=3))})
+    feats = save_ark(tmp_path / "f.ark", {"a": x})
+    stats = save_ark(tmp_path / "s.ark", {"a": cmvn_stats(random_features(80, seed=3))})
     run("apply-cmvn", "--norm-vars", "--skip-dims=0:2", stats, feats, f"ark:{tmp_path}/o.ark")
-    y = load(tmp_path / "o.ark")["a"]
+    y = load_ark(tmp_path / "o.ark")["a"]
     assert np.array_equal(y[:, [0, 2]], x[:, [0, 2]]) and not np.allclose(y[:, 1], x[:, 1])
     run(
         "apply-cmvn",
@@ -411,14 +397,14 @@ def test_options_reach_the_method(tmp_path):
         f"ark:{tmp_path}/o.ark",
         f"ark:{tmp_path}/back.ark",
     )
-    np.testing.assert_allclose(load(tmp_path / "back.ark")["a"], x, rtol=1e-5)
+    np.testing.assert_allclose(load_ark(tmp_path / "back.ark")["a"], x, rtol=1e-5)
     run("apply-cmvn", "--norm-means=false", stats, feats, f"ark:{tmp_path}/copy.ark")
     assert (tmp_path / "copy.ark").read_bytes() == (tmp_path / "f.ark").read_bytes()
 
 
 def test_floor_warnings_are_limited(tmp_path):
     constant = np.ones((20, 2), np.float32)
-    source = save(tmp_path / "f.ark", {"a": constant, "b": random_features(20)})
+    source = save_ark(tmp_path / "f.ark", {"a": constant, "b": random_features(20)})
     command = [
         "apply-cmvn-sliding",
         "--norm-vars",
@@ -436,10 +422,10 @@ def test_floor_warnings_are_limited(tmp_path):
 def test_sliding_fails_what_it_cannot_normalise(tmp_path):
     bad = random_features(20)
     bad[11, 1] = np.inf
-    source = save(tmp_path / "f.ark", {"a": random_features(1), "b": bad, "c": np.zeros((0, 0), np.float32)})
+    source = save_ark(tmp_path / "f.ark", {"a": random_features(1), "b": bad, "c": np.zeros((0, 0), np.float32)})
     done = run("apply-cmvn-sliding", "--center", source, f"ark:{tmp_path}/o.ark")
     assert "b: feature at frame 11, column 1 is inf" in done.stderr and "done 1, failed 2" in done.stderr
-    assert np.array_equal(load(tmp_path / "o.ark")["a"], np.zeros((1, 3)))
+    assert np.array_equal(load_ark(tmp_path / "o.ark")["a"], np.zeros((1, 3)))
 
 
 @needs_golden
@@ -449,13 +435,13 @@ def test_a_pipe_of_programs(tmp_path):
         f"| select-voiced-frames ark:- ark:{golden('feat/vad_default.ark')} ark:{tmp_path}/o.ark"
     )
     voiced = dict(kaldiio.load_ark(str(golden("feat/vad_default.ark"))))
-    ours = load(tmp_path / "o.ark")
+    ours = load_ark(tmp_path / "o.ark")
     assert len(ours) == 15  # without syn-silence, which has no voiced frame
     assert all(len(ours[key]) == voiced[key].sum() for key in ours)
 
 
 def test_a_failing_pipe_leaves_no_output(tmp_path):
-    save(tmp_path / "f.ark", {"a": random_features(20)})
+    save_ark(tmp_path / "f.ark", {"a": random_features(20)})
     done = run("apply-cmvn-sliding", "ark:cat f.ark; false |", "ark:o.ark", check=False, cwd=tmp_path)
     assert done.returncode == 1 and "status 1" in done.stderr
     assert not (tmp_path / "o.ark").exists()

@@ -1,9 +1,8 @@
 """Deltas: the kernels, the edges, Kaldi's own output, and the program."""
 
-import kaldiio
 import numpy as np
 import pytest
-from helpers import golden, needs_golden, run, shell
+from helpers import golden, load_ark, needs_golden, run, save_ark, shell
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,15 +12,6 @@ from voxark.feat.deltas import DeltaOptions, add_deltas, delta_kernels
 
 def random_features(num_frames, dim, seed=0):
     return np.random.default_rng(seed).normal(0, 5, (num_frames, dim)).astype(np.float32)
-
-
-def save(path, table):
-    kaldiio.save_ark(str(path), table)
-    return f"ark:{path}"
-
-
-def load(path):
-    return dict(kaldiio.load_ark(str(path)))
 
 
 def deltas_by_definition(x, order, window):
@@ -88,7 +78,7 @@ def test_wrong_options_are_refused(options):
 )
 def test_program_equals_kaldi(name, options, tmp_path):
     run("add-deltas", *options, f"ark:{golden('feat/mfcc_default.ark')}", f"ark:{tmp_path}/d.ark")
-    ours, kaldis = load(tmp_path / "d.ark"), load(golden(f"feat/{name}.ark"))
+    ours, kaldis = load_ark(tmp_path / "d.ark"), load_ark(golden(f"feat/{name}.ark"))
     assert list(ours) == list(kaldis)
     for key in kaldis:
         assert ours[key].dtype == np.float32
@@ -97,8 +87,8 @@ def test_program_equals_kaldi(name, options, tmp_path):
 
 def test_program_truncates_first(tmp_path):
     x = random_features(15, 5)
-    run("add-deltas", "--truncate=2", save(tmp_path / "a.ark", {"u": x}), f"ark:{tmp_path}/b.ark")
-    assert np.array_equal(load(tmp_path / "b.ark")["u"], add_deltas(x[:, :2]))
+    run("add-deltas", "--truncate=2", save_ark(tmp_path / "a.ark", {"u": x}), f"ark:{tmp_path}/b.ark")
+    assert np.array_equal(load_ark(tmp_path / "b.ark")["u"], add_deltas(x[:, :2]))
     refused = run("add-deltas", "--truncate=6", f"ark:{tmp_path}/a.ark", f"ark:{tmp_path}/c.ark", check=False)
     assert refused.returncode == 1 and "--truncate=6" in refused.stderr and "dimension is 5" in refused.stderr
     assert not (tmp_path / "c.ark").exists()
@@ -109,20 +99,20 @@ def test_program_fails_empty_utterances_and_another_dimension(tmp_path):
     done = run(
         "add-deltas",
         f"--failed-list={tmp_path}/failed",
-        save(tmp_path / "a.ark", table),
+        save_ark(tmp_path / "a.ark", table),
         f"ark:{tmp_path}/b.ark",
     )
     assert "WARNING (add-deltas) b: no frames" in done.stderr and "done 1, failed 2" in done.stderr
     assert "c: dimension 4, but a has 3" in done.stderr
-    assert list(load(tmp_path / "b.ark")) == ["a"]
+    assert list(load_ark(tmp_path / "b.ark")) == ["a"]
     assert [line.split()[0] for line in (tmp_path / "failed").read_text().splitlines()] == ["b", "c"]
 
 
 def test_program_in_a_pipe_and_before_head(tmp_path):
     table = {f"u{i:03d}": random_features(50, 13, i) for i in range(100)}
-    source = save(tmp_path / "a.ark", table)
+    source = save_ark(tmp_path / "a.ark", table)
     shell(f"add-deltas {source} ark:- | subsample-feats --n=2 ark:- ark:{tmp_path}/b.ark")
-    assert np.array_equal(load(tmp_path / "b.ark")["u007"], add_deltas(table["u007"])[::2])
+    assert np.array_equal(load_ark(tmp_path / "b.ark")["u007"], add_deltas(table["u007"])[::2])
     cut = shell(f"add-deltas {source} ark,t:- | head -n 1", check=False)
     assert cut.stdout.startswith(b"u000  [") and cut.stdout.count(b"\n") == 1
     assert "ERROR" not in cut.stderr and "Broken" not in cut.stderr

@@ -3,7 +3,7 @@
 import kaldiio
 import numpy as np
 import pytest
-from helpers import golden, needs_golden, run, shell
+from helpers import golden, load_ark, needs_golden, run, save_ark, shell
 
 from voxark.errors import VoxarkError
 from voxark.feat.select import select_voiced, subsample
@@ -13,15 +13,6 @@ MFCC = f"ark:{golden('feat/mfcc_default.ark')}"
 
 def random_features(num_frames, dim=3, seed=0):
     return np.random.default_rng(seed).normal(size=(num_frames, dim)).astype(np.float32)
-
-
-def save(path, table):
-    kaldiio.save_ark(str(path), table)
-    return f"ark:{path}"
-
-
-def load(path):
-    return dict(kaldiio.load_ark(str(path)))
 
 
 # ------------------------------------------------------------------------------------------------ functions
@@ -69,11 +60,11 @@ def test_selected_frames_are_kaldis_bytes(tmp_path):
 
 def test_select_names_each_reason(tmp_path):
     x = random_features(4)
-    feats = save(
+    feats = save_ark(
         tmp_path / "f.ark",
         {k: x for k in "abcd"} | {"e": np.zeros((0, 0), np.float32), "f": random_features(4, 2)},
     )
-    vad = save(
+    vad = save_ark(
         tmp_path / "v.ark",
         {
             "a": np.float32([1, 0, 0, 1]),
@@ -83,7 +74,7 @@ def test_select_names_each_reason(tmp_path):
         },
     )
     done = run("select-voiced-frames", feats, vad, f"ark:{tmp_path}/o.ark")
-    assert list(load(tmp_path / "o.ark")) == ["a"]
+    assert list(load_ark(tmp_path / "o.ark")) == ["a"]
     for text in (
         "b: features have 4 frames, the voice activity decisions 3",
         "c: no voice activity decisions",
@@ -96,14 +87,14 @@ def test_select_names_each_reason(tmp_path):
 
 
 def test_nothing_selected_is_a_failure(tmp_path):
-    feats = save(tmp_path / "f.ark", {"a": random_features(3)})
-    vad = save(tmp_path / "v.ark", {"a": np.zeros(3, np.float32)})
+    feats = save_ark(tmp_path / "f.ark", {"a": random_features(3)})
+    vad = save_ark(tmp_path / "v.ark", {"a": np.zeros(3, np.float32)})
     assert run("select-voiced-frames", feats, vad, f"ark:{tmp_path}/o.ark", check=False).returncode == 1
 
 
 def test_a_truncated_table_of_decisions_ends_the_program(tmp_path):
-    feats = save(tmp_path / "f.ark", {"a": random_features(3), "b": random_features(3)})
-    save(tmp_path / "v.ark", {"a": np.ones(3, np.float32), "b": np.ones(3, np.float32)})
+    feats = save_ark(tmp_path / "f.ark", {"a": random_features(3), "b": random_features(3)})
+    save_ark(tmp_path / "v.ark", {"a": np.ones(3, np.float32), "b": np.ones(3, np.float32)})
     (tmp_path / "v.ark").write_bytes((tmp_path / "v.ark").read_bytes()[:-2])
     done = run("select-voiced-frames", feats, f"ark:{tmp_path}/v.ark", f"ark:{tmp_path}/o.ark", check=False)
     assert done.returncode == 1 and "v.ark" in done.stderr and "truncated" in done.stderr
@@ -121,12 +112,12 @@ def test_subsampled_frames_are_kaldis_bytes(tmp_path):
 
 def test_subsample_program(tmp_path):
     x = random_features(5)
-    source = save(tmp_path / "f.ark", {"a": x, "b": x[:1], "c": np.zeros((0, 0), np.float32)})
+    source = save_ark(tmp_path / "f.ark", {"a": x, "b": x[:1], "c": np.zeros((0, 0), np.float32)})
     done = run("subsample-feats", "--n=2", "--offset=1", source, f"ark:{tmp_path}/o.ark")
-    assert np.array_equal(load(tmp_path / "o.ark")["a"], x[1::2])
+    assert np.array_equal(load_ark(tmp_path / "o.ark")["a"], x[1::2])
     assert "b: 1 frames: the output would have none" in done.stderr and "done 1, failed 2" in done.stderr
     done = run("subsample-feats", "--n", "-3", source, f"ark:{tmp_path}/o.ark")
-    assert np.array_equal(load(tmp_path / "o.ark")["b"], x[[0, 0, 0]])
+    assert np.array_equal(load_ark(tmp_path / "o.ark")["b"], x[[0, 0, 0]])
     assert "6 input frames and 18 output frames" in done.stderr
     assert run("subsample-feats", "--n=0", source, "ark:-", check=False).returncode == 1
 
@@ -142,7 +133,7 @@ def test_lengths_are_kaldis_text():
 
 
 def test_lengths_and_dimensions(tmp_path):
-    source = save(
+    source = save_ark(
         tmp_path / "f.ark",
         {"a": random_features(5, 3), "b": np.zeros((0, 0), np.float32), "c": random_features(2, 4)},
     )
@@ -184,12 +175,12 @@ def test_programs_in_a_pipe(tmp_path):
     ],
 )
 def test_head_is_silent(command, tmp_path):
-    source = save(tmp_path / "f.ark", {f"u{i:05d}": 20 + 9 * random_features(2, 40, i) for i in range(4000)})
+    source = save_ark(tmp_path / "f.ark", {f"u{i:05d}": 20 + 9 * random_features(2, 40, i) for i in range(4000)})
     done = shell(command.format(source, source) + " | head -n 1", check=False)
     assert done.stdout.startswith(b"u0000") and done.stdout.count(b"\n") == 1
     assert "ERROR" not in done.stderr and "Broken" not in done.stderr and "Exception" not in done.stderr
 
 
 def test_the_dimension_of_the_first_of_a_long_pipe(tmp_path):
-    source = save(tmp_path / "f.ark", {f"u{i:05d}": random_features(50, 40, i) for i in range(200)})
+    source = save_ark(tmp_path / "f.ark", {f"u{i:05d}": random_features(50, 40, i) for i in range(200)})
     assert shell(f"feat-to-dim ark:'copy-feats {source} ark:- |' -").stdout == b"40\n"

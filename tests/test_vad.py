@@ -3,17 +3,12 @@
 import kaldiio
 import numpy as np
 import pytest
-from helpers import ROOT, golden, needs_golden, run
+from helpers import ROOT, golden, needs_golden, run, save_ark
 from hypothesis import given
 from hypothesis import strategies as st
 
 from voxark.errors import VoxarkError
 from voxark.feat.vad import VadOptions, energy_vad
-
-
-def save(path, table):
-    kaldiio.save_ark(str(path), table)
-    return f"ark:{path}"
 
 
 def column(energies):
@@ -131,7 +126,7 @@ def test_program_keeps_or_omits_utterances_without_voice(tmp_path):
         "empty": np.zeros((0, 0), np.float32),
         "broken": column([1, np.inf]),
     }
-    source = save(tmp_path / "a.ark", table)
+    source = save_ark(tmp_path / "a.ark", table)
     kept = run("compute-vad", source, f"ark:{tmp_path}/b.ark")
     assert list(dict(kaldiio.load_ark(f"{tmp_path}/b.ark"))) == ["loud", "quiet"]
     assert "quiet: no frame was judged voiced" in kept.stderr and "done 2, failed 2" in kept.stderr

@@ -3,7 +3,7 @@
 import kaldiio
 import numpy as np
 import pytest
-from helpers import golden, needs_golden, run, shell
+from helpers import golden, load_ark, needs_golden, run, save_ark, shell, write_lines
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,20 +19,6 @@ def random_features(num_frames, dim=3, seed=0):
 
 def random_vectors(number, dim=4, seed=0):
     return {f"u{i}": v for i, v in enumerate(random_features(number, dim, seed))}
-
-
-def save(path, table):
-    kaldiio.save_ark(str(path), table)
-    return f"ark:{path}"
-
-
-def load(path):
-    return dict(kaldiio.load_ark(str(path)))
-
-
-def write_lines(path, *lines):
-    path.write_text("".join(line + "\n" for line in lines))
-    return f"ark:{path}"
 
 
 # ------------------------------------------------------------------------------------------------ functions
@@ -125,7 +111,7 @@ def test_mean_is_kaldis_text(tmp_path):
 )
 def test_vectors_equal_kaldis(arguments, source, name, tmp_path):
     run("transform-vec", *arguments, f"ark:{MODEL}/{source}.ark", f"ark:{tmp_path}/out.ark")
-    ours, kaldis = load(tmp_path / "out.ark"), load(MODEL / f"{name}.ark")
+    ours, kaldis = load_ark(tmp_path / "out.ark"), load_ark(MODEL / f"{name}.ark")
     assert list(ours) == list(kaldis)
     assert all(v.dtype == np.float32 for v in ours.values())
     np.testing.assert_allclose(
@@ -140,7 +126,7 @@ def test_enrolment_equals_kaldis(tmp_path):
         f"ark,t:{tmp_path}/num | transform-vec --normalize-length ark:- ark:{tmp_path}/enroll.ark"
     )
     assert (tmp_path / "num").read_bytes() == (MODEL / "enroll.num_utts").read_bytes()
-    ours, kaldis = load(tmp_path / "enroll.ark"), load(MODEL / "enroll.ark")
+    ours, kaldis = load_ark(tmp_path / "enroll.ark"), load_ark(MODEL / "enroll.ark")
     assert list(ours) == list(kaldis)
     np.testing.assert_allclose(
         np.array(list(ours.values())), np.array(list(kaldis.values())), rtol=1e-5, atol=1e-6
@@ -159,8 +145,8 @@ def test_pool_program(tmp_path):
         "c": bad,
         "d": random_features(5, 2),
     }
-    done = run("pool-feats", save(tmp_path / "f.ark", table), f"ark:{tmp_path}/v.ark")
-    vectors = load(tmp_path / "v.ark")
+    done = run("pool-feats", save_ark(tmp_path / "f.ark", table), f"ark:{tmp_path}/v.ark")
+    vectors = load_ark(tmp_path / "v.ark")
     assert list(vectors) == ["a"] and np.array_equal(vectors["a"], pool_frames(table["a"]))
     for text in (
         "b: no frames",
@@ -170,7 +156,7 @@ def test_pool_program(tmp_path):
     ):
         assert text in done.stderr
     run("pool-feats", "--pooling=mean", f"ark:{tmp_path}/f.ark", f"ark:{tmp_path}/m.ark")
-    assert np.array_equal(load(tmp_path / "m.ark")["a"], pool_frames(table["a"], "mean"))
+    assert np.array_equal(load_ark(tmp_path / "m.ark")["a"], pool_frames(table["a"], "mean"))
     assert run("pool-feats", "--pooling=max", f"ark:{tmp_path}/f.ark", "ark:-", check=False).returncode == 1
     assert (
         run("pool-feats", "--variance-floor=-1", f"ark:{tmp_path}/f.ark", "ark:-", check=False).returncode
@@ -185,7 +171,7 @@ def test_pool_program_in_a_pipe(tmp_path):
         f"compute-vad {feats} ark:- | select-voiced-frames {feats} ark:- ark:- "
         f"| pool-feats ark:- ark:{tmp_path}/v.ark"
     )
-    vectors = load(tmp_path / "v.ark")
+    vectors = load_ark(tmp_path / "v.ark")
     assert vectors and all(v.shape == (40,) and np.isfinite(v).all() for v in vectors.values())
 
 
@@ -193,7 +179,7 @@ def test_global_mean_program(tmp_path):
     vectors = random_vectors(10)
     mean = np.mean(np.array(list(vectors.values()), dtype=np.float64), axis=0)
     vectors["bad"] = np.float32([1, np.nan, 0, 0])
-    source = save(tmp_path / "v.ark", vectors)
+    source = save_ark(tmp_path / "v.ark", vectors)
     done = run("compute-vec-mean", "--binary=true", source, tmp_path / "mean.vec")
     assert "bad: value at element 1 is nan" in done.stderr and "done 10, failed 1" in done.stderr
     data = (tmp_path / "mean.vec").read_bytes()
@@ -205,7 +191,7 @@ def test_global_mean_program(tmp_path):
 
 
 def test_mixed_or_no_vectors_give_no_mean(tmp_path):
-    mixed = save(tmp_path / "v.ark", {"a": np.ones(3, np.float32), "b": np.ones(4, np.float32)})
+    mixed = save_ark(tmp_path / "v.ark", {"a": np.ones(3, np.float32), "b": np.ones(4, np.float32)})
     done = run("compute-vec-mean", mixed, tmp_path / "mean.vec", check=False)
     assert done.returncode == 1 and "b: dimension 4, but a has 3" in done.stderr
     (tmp_path / "e.ark").write_bytes(b"")
@@ -221,11 +207,11 @@ def test_speaker_means_program(tmp_path):
     done = run(
         "compute-vec-mean",
         spk2utt,
-        save(tmp_path / "v.ark", vectors),
+        save_ark(tmp_path / "v.ark", vectors),
         f"ark:{tmp_path}/s.ark",
         f"ark,t:{tmp_path}/num",
     )
-    means = load(tmp_path / "s.ark")
+    means = load_ark(tmp_path / "s.ark")
     assert list(means) == ["A", "C"] and means["A"].dtype == np.float32
     np.testing.assert_allclose(means["A"], (vectors["u0"] + vectors["u1"] + vectors["u4"]) / 3, rtol=1e-6)
     assert np.array_equal(means["C"], vectors["u2"])
@@ -245,7 +231,7 @@ def test_transform_program(tmp_path):
     vectors = random_vectors(6)
     vectors["zero"] = np.float32([1, 1, 1, 1])  # zero once the mean is taken off
     vectors["short"], vectors["bad"] = np.ones(3, np.float32), np.float32([1, 2, np.inf, 0])
-    source = save(tmp_path / "v.ark", vectors)
+    source = save_ark(tmp_path / "v.ark", vectors)
     kaldiio.save_mat(str(tmp_path / "mean.vec"), np.ones(4, np.float32))
     matrix = random_features(2, 4, seed=5)
     kaldiio.save_mat(str(tmp_path / "lda.mat"), matrix)
@@ -258,7 +244,7 @@ def test_transform_program(tmp_path):
         source,
         f"ark:{tmp_path}/o.ark",
     )
-    out = load(tmp_path / "o.ark")
+    out = load_ark(tmp_path / "o.ark")
     assert list(out) == [f"u{i}" for i in range(6)] + ["zero"]
     y = matrix.astype(np.float64) @ (vectors["u3"].astype(np.float64) - 1)
     np.testing.assert_allclose(out["u3"], y / np.linalg.norm(y), rtol=1e-6)
@@ -273,7 +259,7 @@ def test_transform_program(tmp_path):
 
 
 def test_transform_program_names_what_does_not_fit(tmp_path):
-    source = save(tmp_path / "v.ark", random_vectors(2))
+    source = save_ark(tmp_path / "v.ark", random_vectors(2))
     kaldiio.save_mat(str(tmp_path / "mean.vec"), np.ones(5, np.float32))
     kaldiio.save_mat(str(tmp_path / "lda.mat"), np.ones((2, 7), np.float32))
     done = run("transform-vec", f"--mean={tmp_path}/mean.vec", source, "ark:-", check=False)
@@ -285,6 +271,6 @@ def test_transform_program_names_what_does_not_fit(tmp_path):
 
 
 def test_without_options_vectors_are_copied(tmp_path):
-    source = save(tmp_path / "v.ark", random_vectors(3))
+    source = save_ark(tmp_path / "v.ark", random_vectors(3))
     run("transform-vec", source, f"ark:{tmp_path}/o.ark")
     assert (tmp_path / "o.ark").read_bytes() == (tmp_path / "v.ark").read_bytes()

@@ -109,6 +109,7 @@ class Synthesizer:
         import espeakng_loader
 
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        self._libc = ctypes.CDLL(None)
         options = _PHONEME_EVENTS | _DO_NOT_EXIT
         self.rate = self._library.espeak_Initialize(_RETRIEVAL, 0, str(data).encode(), options)
         if self.rate <= 0:
@@ -136,6 +137,9 @@ class Synthesizer:
         """
         self._blocks.clear()
         self._marks.clear()
+        # breathy voices draw noise from these two generators, which espeak-ng seeds with the time
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
+        self._libc.srand(1)
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise VoxarkError(f"espeak-ng has no voice '{voice}'")
         for name, value in (("rate", rate), ("pitch", pitch), ("pitch_range", pitch_range)):
