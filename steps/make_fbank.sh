@@ -15,7 +15,7 @@ write_utt2num_frames=true write_utt2dur=true
 help_message="Usage: $0 [options] <data-dir> [<log-dir> [<fbank-dir>]]
 e.g.: $0 --nj 8 data/train exp/make_fbank/train fbank
   <log-dir> is <data-dir>/log and <fbank-dir> is <data-dir>/data if they are not given. Writes
-  <data-dir>/feats.scp, and <data-dir>/dropped.fbank: the utterances without features, and why.
+  <data-dir>/feats.scp, and <data-dir>/dropped.fbank if there are utterances without features: which, and why.
 Options:
   --nj <n>                             jobs (default: $nj)
   --cmd <launcher>                     how to run jobs, as run.py or \"slurm.pl --mem 2G\" (default: $cmd)

@@ -288,6 +288,11 @@ def damage_trials(data):
     return "trials:2: expected `enroll-id test-id target|nontarget`"
 
 
+def damage_trial_twice(data):
+    (data / "trials").write_text("testa-1 testa-2 target\ntesta-1 testb-1 nontarget\ntesta-1 testa-2 nontarget\n")
+    return "trials:3: the trial 'testa-1 testa-2' is there twice, first in line 1"
+
+
 def damage_unknown_test(data):
     (data / "trials").write_text("testa-1 testa-2 target\ntesta-1 stranger nontarget\n")
     return "test id 'stranger'"
@@ -303,12 +308,19 @@ def damage_map(data):
     return "utterance 'elsewhere'"
 
 
-@pytest.mark.parametrize("damage", [damage_missing_audio, damage_twice, damage_no_speaker, damage_trials,
+@pytest.mark.parametrize("damage", [damage_missing_audio, damage_twice, damage_no_speaker, damage_trials, damage_trial_twice,
                                     damage_unknown_test, damage_one_kind, damage_map])  # fmt: skip
 def test_import_names_what_is_wrong(data, damage):
     message = damage(data)
     done = import_data(data)
     assert done.returncode == 1 and message in done.stderr, done.stderr
+
+
+def test_import_takes_trials_of_other_systems(data):
+    """Line ends of Windows and tabs; what follows compares words and cuts lines at blanks."""
+    (data / "trials").write_bytes(b"testa-1\ttesta-2 target\r\ntesta-1 testb-1  nontarget\r\n")
+    import_data(data)
+    assert (data / "out/trials").read_text() == "testa-1 testa-2 target\ntesta-1 testb-1 nontarget\n"
 
 
 def test_import_warns_of_speakers_in_both_sets(data):

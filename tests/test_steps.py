@@ -433,6 +433,18 @@ def ran(command, cwd):
     return {name for name in re.findall(r"^\S*/(\S+\.sh) ", done.stdout, re.M) if name not in done_before}
 
 
+def test_repaired_audio_is_read_again(audio, tmp_path):
+    d = make(tmp_path / "d", audio, speakers=1)
+    own = tmp_path / "own.wav"
+    write_wav(own, 0.5, 3)
+    (d / "wav.scp").write_text(f"sa-0 {own}\nsa-1 {audio}/1.wav\n")
+    make_it = "make_mfcc.sh --nj 1 --mfcc-config mfcc.conf d"
+    assert ran(make_it, tmp_path) == {"make_mfcc.sh"} and ran(make_it, tmp_path) == set()
+    write_wav(own, 0.8, 3)
+    assert ran(make_it, tmp_path) == {"make_mfcc.sh"}
+    assert datadir.read_table(d / "utt2num_frames", datadir.parse_text)["sa-0"] == "78"
+
+
 STEPS = {"make_mfcc.sh", "compute_vad.sh", "compute_cmvn_stats.sh"}
 
 

@@ -26,7 +26,7 @@ _stage_running=
 _stage_say_what_failed() {
   local status=$?
   if [ "$status" -ne 0 ] && [ -n "$_stage_running" ]; then
-    echo "$0: ERROR: stage $_stage_running failed; after a repair the same command goes on from there" >&2
+    echo "$0: ERROR: stage $_stage_running failed; after a repair the same command goes on (the folders' dropped.* say why utterances are missing)" >&2
   fi
 }
 

@@ -41,6 +41,15 @@ def digest(text):
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def file_state(audio):
+    """Size and time of a wav.scp entry that is a plain file, so that a repaired file counts as a new one."""
+    try:
+        status = os.stat(audio)
+    except (OSError, ValueError):
+        return ""  # a command or an archive's offset: its text is all that there is to compare
+    return f" {status.st_size} {status.st_mtime_ns}"
+
+
 class Step:
     """A step on a data directory: what its output is made from."""
 
@@ -58,6 +67,7 @@ class Step:
                 }
             else:
                 source = wavs
+            source = {key: text + file_state(wavs.get(self.recordings.get(key, key), "")) for key, text in source.items()}
         else:
             source = read(self.path("feats.scp"))
         source = {key: source[key] for key in utt2spk if key in source}

@@ -217,6 +217,16 @@ stage_results() {
   mv "$dir/results.txt.partial" "$dir/results.txt"
 }
 
+# A hash of the sizes and times of the audio files, so that a repaired file counts as a new one.
+audio_state() {
+  local part
+  for part in train test; do
+    if [ -f "$data/$part/wav.scp" ]; then
+      { grep -v '|$' "$data/$part/wav.scp" | cut -d' ' -f2- | xargs -r -d '\n' stat -c '%s %y' -- 2>/dev/null; } || true
+    fi
+  done | sha256sum
+}
+
 stages_begin "$dir/.stages" "$stage" "$stop_stage" "$force"
 if [ "$own_data" = true ]; then
   run_stage data --title "data directories" --options "$train $test $trials $enroll_map" --makes "$data/trials" \
@@ -226,8 +236,9 @@ else
   run_stage data --title "synthetic corpus ($size)" --options "$size $seed" \
     --reads "$(echo "$root"/local/mini/*)" --makes "$data/corpus/corpus.json $data/trials"
 fi
-run_stage mfcc --title "MFCC" --after data --reads "$mfcc_config" --makes "$data/train/feats.scp $data/test/feats.scp"
-run_stage fbank --title "fbank" --after data --reads "$fbank_config" \
+audio=$(audio_state)
+run_stage mfcc --title "MFCC" --after data --options "$audio" --reads "$mfcc_config" --makes "$data/train/feats.scp $data/test/feats.scp"
+run_stage fbank --title "fbank" --after data --options "$audio" --reads "$fbank_config" \
   --makes "$data/train_fbank/feats.scp $data/test_fbank/feats.scp"
 run_stage vad --title "voice activity, CMVN statistics" --after "mfcc fbank" --reads "$vad_config" \
   --makes "$data/train/vad.scp $data/test/vad.scp $data/train/cmvn.scp $data/test_fbank/cmvn.scp"

@@ -125,13 +125,16 @@ def read_trials(path):
     """The enrolment ids in order, the set of test ids, and the numbers of target and nontarget trials."""
     if not path.is_file():
         raise VoxarkError(f"{path}: no such file")
-    models, tests, counts = {}, set(), {"target": 0, "nontarget": 0}
+    models, tests, counts, seen = {}, set(), {"target": 0, "nontarget": 0}, {}
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         words = line.split()
         if len(words) != 3 or words[2] not in counts:
             raise VoxarkError(
                 f"{path}:{number}: expected `enroll-id test-id target|nontarget`, found '{line[:80]}'"
             )
+        first = seen.setdefault((words[0], words[1]), number)
+        if first != number:
+            raise VoxarkError(f"{path}:{number}: the trial '{words[0]} {words[1]}' is there twice, first in line {first}")
         models[words[0]] = None
         tests.add(words[1])
         counts[words[2]] += 1
@@ -155,7 +158,9 @@ def import_trials(path, enroll_map, test_utts, out):
         sessions = {model: sessions[model] for model in models}
         used = [utt for utts in sessions.values() for utt in utts.split()]
         check_known(enroll_map, "utterance", used, test_utts, "the test directory does not have it")
-    shutil.copyfile(path, out / "trials")
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    text = "".join(" ".join(line.split()) + "\n" for line in lines)  # one blank between words, no CR at the end
+    (out / "trials").write_text(text, encoding="utf-8", errors="surrogateescape")
     write_table(out / "enroll_map", sessions.items())
     numbers = ", ".join(f"{count} {name}" for name, count in counts.items())
     logger.info("%s: %d models, %s trials", path, len(models), numbers)
