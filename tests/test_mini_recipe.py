@@ -382,6 +382,19 @@ def test_a_failed_stage_is_named_and_runs_again(stages):
     assert stages() == ["one", "two"]
 
 
+@pytest.mark.skipif(not shutil.which("flock"), reason="flock is not installed")
+def test_two_runs_at_once_do_not_share_a_folder(stages):
+    lock = stages.folder / "stamps" / "lock"
+    lock.parent.mkdir(exist_ok=True)
+    with subprocess.Popen(["flock", str(lock), "-c", "echo held; sleep 30"], stdout=subprocess.PIPE,
+                          start_new_session=True) as other:
+        other.stdout.readline()
+        ran, done = stages(check=False)
+        os.killpg(other.pid, signal.SIGKILL)
+    assert ran == [] and done.returncode == 1 and "another run" in done.stderr
+    assert stages() == ["one", "two"]
+
+
 def test_first_and_last_stage(stages):
     ran, done = stages(first=2, check=False)
     assert ran == [] and done.returncode == 1 and "stage 1 (one) has not finished" in done.stderr

@@ -19,6 +19,12 @@ _stage_number=0
 stages_begin() {
   _stage_dir=$1 _stage_first=$2 _stage_last=$3 _stage_force=$4
   mkdir -p "$_stage_dir"
+  exec {_stage_lock}>"$_stage_dir/lock"
+  # Two runs would take each other's files away; a killed run's last steps get ten seconds to end.
+  if command -v flock >/dev/null && ! flock -w 10 "$_stage_lock"; then
+    echo "$0: ERROR: another run (or what a killed one left running) works in $(dirname "$_stage_dir"); wait for its end" >&2
+    exit 1
+  fi
   trap _stage_say_what_failed EXIT
 }
 
