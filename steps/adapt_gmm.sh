@@ -8,7 +8,7 @@ cmd=run.py
 mean_tau=16
 help_message="Usage: $0 [options] <data-dir> <enroll-map> <ubm-dir> <exp-dir>
 e.g.: $0 data/test data/test/spk2utt exp/ubm exp/gmm_map
-  <enroll-map> lines are \`<model-id> <utterance>...\`; <ubm-dir> comes from train_gmm.sh. Writes <exp-dir>/models.scp,
+  <enroll-map> lines are \`<model-id> <utterance>...\`; <ubm-dir> comes from train_diag_ubm.sh. Writes <exp-dir>/models.scp,
   a copy of the UBM, and <exp-dir>/dropped: utterances left out, and why.
 Options:
   --nj <n>           jobs (default: $nj)

@@ -7,7 +7,7 @@ set -euo pipefail
 log_dir=  # where the programs of the pipe write the keys that they drop
 help_message="Usage: $0 [options] <model-dir> <data-dir>
 e.g.: train-gmm-em \"\$($0 exp/ubm data/train)\" exp/ubm/final.gmm
-  <model-dir> holds delta_order and sliding_cmvn.conf (train_gmm.sh writes them).
+  <model-dir> holds delta_order and sliding_cmvn.conf (train_diag_ubm.sh writes them).
 Options:
   --log-dir <dir>   write <dir>/failed.{deltas,cmvn,voiced}, the keys dropped and why"
 . "$(dirname "${BASH_SOURCE[0]}")/../utils/parse_options.sh"

@@ -3,6 +3,7 @@
 
 set -euo pipefail
 
+nj=1
 cmd=run.py
 lda_dim=0
 num_em_iters=10
@@ -12,6 +13,7 @@ e.g.: $0 --lda-dim 20 data/train exp/pooled_train/vectors.scp exp/plda
   <data-dir> has utt2spk. Writes <exp-dir>/mean.vec, lda.mat and plda (score.sh uses them), and <exp-dir>/dropped:
   utterances without a vector.
 Options:
+  --nj <n>               jobs that read the vectors for PLDA; the model is the same for any number (default: $nj)
   --cmd <launcher>       how to run jobs (default: $cmd)
   --lda-dim <n>          dimensions that LDA keeps (default: half the number of speakers, at least 1, at most 40)
   --num-em-iters <n>     EM iterations of PLDA (default: $num_em_iters)
@@ -51,5 +53,23 @@ fi
 $cmd "$dir/log/mean.log" compute-vec-mean "scp:$vectors" "$dir/mean.vec"
 $cmd "$dir/log/lda.log" train-lda --dim="$lda_dim" --shrinkage="$shrinkage" \
   "ark:transform-vec --mean=$dir/mean.vec scp:$vectors ark:- |" "ark:$dir/utt2spk" "$dir/lda.mat"
-$cmd "$dir/log/plda.log" train-plda --num-em-iters="$num_em_iters" "ark:$dir/spk2utt" \
-  "ark:transform-vec --mean=$dir/mean.vec --normalize-length $dir/lda.mat scp:$vectors ark:- |" "$dir/plda"
+normalise="transform-vec --mean=$dir/mean.vec --normalize-length $dir/lda.mat"
+if [ "$nj" -gt "$num_spks" ]; then nj=$num_spks; fi
+if [ "$nj" -le 1 ]; then
+  $cmd "$dir/log/plda.log" train-plda --num-em-iters="$num_em_iters" "ark:$dir/spk2utt" \
+    "ark:$normalise scp:$vectors ark:- |" "$dir/plda"
+  exit
+fi
+rm -rf "$dir/split"
+mkdir -p "$dir/split"
+awk -v nj="$nj" -v base="$dir/split/spk2utt" '{ print > (base "." 1 + NR % nj) }' "$dir/spk2utt"
+all_stats=()
+for job in $(seq "$nj"); do
+  awk 'NR == FNR { for (i = 2; i <= NF; i++) wanted[$i]; next } $1 in wanted' "$dir/split/spk2utt.$job" "$vectors" \
+    >"$dir/split/vectors.$job.scp"
+  all_stats+=("$dir/split/stats.$job")
+done
+$cmd JOB=1:"$nj" "$dir/log/acc_plda.JOB.log" acc-plda-stats "ark:$dir/split/spk2utt.JOB" \
+  "ark:$normalise scp:$dir/split/vectors.JOB.scp ark:- |" "$dir/split/stats.JOB"
+$cmd "$dir/log/plda.log" est-plda --num-em-iters="$num_em_iters" "sum-plda-stats - ${all_stats[*]} |" "$dir/plda"
+rm -r "$dir/split"

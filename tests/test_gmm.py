@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from helpers import golden, needs_golden
 from voxark import tables
 from voxark.errors import VoxarkError
-from voxark.gmm import em, init
+from voxark.gmm import diag_em, em, estep, init
 from voxark.gmm.diag import DiagGmm, log_sum_exp
-from voxark.gmm.em import EmOptions, e_step, m_step, train_diag_gmm
+from voxark.gmm.em import EmOptions, e_step, m_step, train_gmm
 from voxark.gmm.init import InitOptions
 from voxark.gmm.map import MapOptions, map_adapt
 from voxark.gmm.score import GmmScorer, gmm_llr
@@ -200,8 +200,8 @@ def test_utterances_of_any_length_and_any_jobs_give_the_same(double, rtol):
 def test_statistics_around_different_offsets_do_not_add():
     gmm = random_gmm(np.random.default_rng(0))
     with pytest.raises(VoxarkError, match="offsets"):
-        accs = em.DiagAccs.zeros(4, np.zeros(3))
-        accs += em.DiagAccs.zeros(4, np.ones(3))
+        accs = diag_em.DiagAccs.zeros(4, np.zeros(3))
+        accs += diag_em.DiagAccs.zeros(4, np.ones(3))
     assert gmm.num_gauss == 4
 
 
@@ -211,8 +211,8 @@ def test_mean_ten_thousand_variance_one():
     x = draw(gmm, 5000, rng)
     n, f, s, _ = exact_statistics(gmm, np.asarray(x, np.float64))
     centre = np.array([1e4, 1e4])
-    assert em.DiagEStep(gmm, gmm.mean()).dtype == np.float32
-    assert em.DiagEStep(gmm, np.zeros(2)).dtype == np.float64  # products around 0 would lose everything
+    assert diag_em.DiagEStep(gmm, gmm.mean()).dtype == np.float32
+    assert diag_em.DiagEStep(gmm, np.zeros(2)).dtype == np.float64  # products around 0 would lose everything
     exact = m_step(gmm, exact_accs(gmm, x, centre), EmOptions(), np.full(2, 1e-3))
     for double in (False, True):
         ours = m_step(gmm, e_step(gmm, [("a", x)], double=double), EmOptions(), np.full(2, 1e-3))
@@ -225,7 +225,7 @@ def exact_accs(gmm, x, offset):
     """DiagAccs by the definition around an offset."""
     shifted = DiagGmm(gmm.weights, gmm.means - offset, gmm.variances)
     n, f, s, log_likelihood = exact_statistics(shifted, np.asarray(x, np.float64) - offset)
-    return em.DiagAccs(np.asarray(offset), n, f, s, log_likelihood, len(x))
+    return diag_em.DiagAccs(np.asarray(offset), n, f, s, log_likelihood, len(x))
 
 
 def test_float32_error_bounds_the_error_and_tight_mixtures_take_float64():
@@ -233,8 +233,8 @@ def test_float32_error_bounds_the_error_and_tight_mixtures_take_float64():
     for scale in (1.0, 0.1, 0.03):
         gmm = DiagGmm(np.full(8, 1 / 8), rng.standard_normal((8, 20)), np.full((8, 20), scale**2))
         x = draw(gmm, 200, rng)
-        step = em.DiagEStep(gmm, np.zeros(20))
-        bound = em.float32_error(gmm, np.zeros(20))
+        step = diag_em.DiagEStep(gmm, np.zeros(20))
+        bound = diag_em.float32_error(gmm, np.zeros(20))
         g, w = gmm.exponential_form()
         z = np.concatenate((x, x * x), axis=1)
         single = z @ w.T.astype(np.float32) + g.astype(np.float32)
@@ -242,7 +242,7 @@ def test_float32_error_bounds_the_error_and_tight_mixtures_take_float64():
         best = joint.argmax(axis=1)[:, None]
         error = np.abs(np.take_along_axis(single, best, 1) - np.take_along_axis(joint, best, 1)).max()
         assert error < 4 * bound
-        assert (step.dtype == np.float64) == (bound > em.FLOAT32_TOLERANCE)
+        assert (step.dtype == np.float64) == (bound > estep.FLOAT32_TOLERANCE)
     assert step.dtype == np.float64
 
 
@@ -267,7 +267,7 @@ def test_one_iteration_equals_scikit_learn():
 def test_one_gaussian_is_the_closed_form():
     rng = np.random.default_rng(10)
     x = rng.standard_normal((500, 3)).astype(np.float32) * [1, 2, 3] + 5
-    gmm = train_diag_gmm([("a", x)], InitOptions(num_gauss=1), EmOptions(num_iters=1, double=True))
+    gmm = train_gmm([("a", x)], InitOptions(num_gauss=1), EmOptions(num_iters=1, double=True))
     np.testing.assert_allclose(gmm.means[0], x.mean(axis=0), rtol=1e-9)
     np.testing.assert_allclose(gmm.variances[0], x.var(axis=0), rtol=1e-9)
     expected = -0.5 * np.sum(np.log(2 * np.pi * x.var(axis=0)) + 1)
@@ -341,7 +341,7 @@ def test_well_separated_mixture_is_found(start):
     means, variances = [[-8.0, 0.0], [8.0, 1.0], [0.0, 9.0]], [[1.0, 0.5], [0.7, 1.0], [1.5, 1.0]]
     truth = DiagGmm([0.2, 0.3, 0.5], means, variances)
     features = as_utterances(draw(truth, 4000, rng), 250)
-    found = train_diag_gmm(features, InitOptions(num_gauss=3, init=start, srand=2), EmOptions(num_iters=30))
+    found = train_gmm(features, InitOptions(num_gauss=3, init=start, srand=2), EmOptions(num_iters=30))
     distances = np.square(truth.means[:, None] - found.means[None]).sum(axis=2)
     order = linear_sum_assignment(distances)[1]
     np.testing.assert_allclose(found.weights[order], truth.weights, atol=0.03)
@@ -354,7 +354,7 @@ def test_constant_dimension_is_floored(start):
     rng = np.random.default_rng(15)
     x = rng.standard_normal((600, 3)).astype(np.float32)
     x[:, 1] = 7.0
-    gmm = train_diag_gmm([("a", x)], InitOptions(num_gauss=4, init=start), EmOptions(num_iters=4))
+    gmm = train_gmm([("a", x)], InitOptions(num_gauss=4, init=start), EmOptions(num_iters=4))
     np.testing.assert_allclose(gmm.variances[:, 1], 0.001)
     np.testing.assert_allclose(gmm.means[:, 1], 7.0, rtol=1e-6)
     assert (gmm.variances[:, [0, 2]] >= 0.0099 * x[:, [0, 2]].var(axis=0)).all()
@@ -406,25 +406,25 @@ def test_removed_components_are_not_split_back_after_the_growth():
     rng = np.random.default_rng(17)
     x = draw(DiagGmm([1.0], np.zeros((1, 2)), np.ones((1, 2))), 400, rng)
     start = DiagGmm(np.full(3, 1 / 3), [[0.0, 0.0], [1.0, 1.0], [900.0, 900.0]], np.ones((3, 2)))
-    trained = train_diag_gmm([("a", x)], InitOptions(num_gauss=3), EmOptions(num_iters=4), initial=start)
+    trained = train_gmm([("a", x)], InitOptions(num_gauss=3), EmOptions(num_iters=4), initial=start)
     assert trained.num_gauss == 2
 
 
 def test_too_few_frames_say_what_to_do():
     x = np.random.default_rng(0).standard_normal((79, 2)).astype(np.float32)
     with pytest.raises(VoxarkError, match="79 frames are too few for 8 Gaussians.*80.*--num-gauss=7"):
-        train_diag_gmm([("a", x)], InitOptions(num_gauss=8), EmOptions())
+        train_gmm([("a", x)], InitOptions(num_gauss=8), EmOptions())
     with pytest.raises(VoxarkError, match="too few"):
         initial = random_gmm(np.random.default_rng(0), 8, 2)
-        train_diag_gmm([("a", x)], InitOptions(), EmOptions(), initial=initial)
+        train_gmm([("a", x)], InitOptions(), EmOptions(), initial=initial)
     with pytest.raises(VoxarkError, match="no frames"):
-        train_diag_gmm([], InitOptions(num_gauss=8), EmOptions())
+        train_gmm([], InitOptions(num_gauss=8), EmOptions())
 
 
 @pytest.mark.parametrize("wrong", [dict(num_iters=0), dict(min_variance=0.0), dict(var_floor_factor=1.0)])
 def test_senseless_options_are_refused(wrong):
     with pytest.raises(VoxarkError, match="--"):
-        train_diag_gmm([("a", np.ones((20, 1)))], InitOptions(num_gauss=1), EmOptions(**wrong))
+        train_gmm([("a", np.ones((20, 1)))], InitOptions(num_gauss=1), EmOptions(**wrong))
 
 
 @given(st.integers(1, 40), st.integers(0, 60), st.integers(1, 25))
@@ -440,13 +440,13 @@ def test_same_seed_same_model_in_any_order_of_utterances(start):
     features = as_utterances(draw(random_gmm(rng, 5, 3), 1500, rng), 60)
     em_options = EmOptions(num_iters=6, double=True)
     options = InitOptions(num_gauss=5, init=start, srand=3, num_frames=300), em_options
-    first = train_diag_gmm(features, *options)
-    second = train_diag_gmm(features, *options)
+    first = train_gmm(features, *options)
+    second = train_gmm(features, *options)
     np.testing.assert_array_equal(first.means, second.means)
-    reversed_order = train_diag_gmm(features[::-1], *options)
+    reversed_order = train_gmm(features[::-1], *options)
     np.testing.assert_allclose(reversed_order.means, first.means, rtol=1e-6, atol=1e-6)
     other_seed = InitOptions(num_gauss=5, init=start, srand=4, num_frames=300)
-    other = train_diag_gmm(features, other_seed, em_options)
+    other = train_gmm(features, other_seed, em_options)
     assert not np.allclose(other.means, first.means)
 
 
@@ -528,7 +528,7 @@ def test_kmeans_with_fewer_different_frames_than_clusters(caplog):
     with caplog.at_level(logging.WARNING):
         labels = init.kmeans(z, 5, np.random.default_rng(0))
     assert "only 3 different frames" in caplog.text and labels.max() < 5
-    gmm = train_diag_gmm([("a", z)], InitOptions(num_gauss=5, init="kmeans++"), EmOptions(num_iters=3))
+    gmm = train_gmm([("a", z)], InitOptions(num_gauss=5, init="kmeans++"), EmOptions(num_iters=3))
     assert np.isfinite(gmm.log_likelihood(z)).all()
 
 

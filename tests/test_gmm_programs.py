@@ -10,7 +10,10 @@ from helpers import ROOT, environment, golden, needs_golden, run, shell
 from voxark import tables
 from voxark.gmm.diag import DiagGmm
 from voxark.gmm.em import e_step
+from voxark.gmm.full import FullGmm
 from voxark.gmm.map import MapOptions, map_adapt
+from voxark.gmm.model import read_gmm as read_model
+from voxark.gmm.model import write_gmm
 
 NUM_UTTERANCES = 12
 
@@ -111,6 +114,44 @@ def test_one_iteration_of_a_kaldi_model(tmp_path):
     assert "log-likelihood per frame -77.47" in done.stderr
 
 
+@needs_golden
+def test_one_iteration_of_a_kaldi_model_with_full_covariances(tmp_path):
+    model = golden("model")
+    options = ("--num-iters=1", "--remove-low-count-gaussians=false", "--min-gaussian-occupancy=50")
+    kaldi = read_model(str(model / "full.1.gmm"))
+    for name, more in (("full.0.gmm", ()), ("diag.1.gmm", ("--covariance=full",))):  # diagonal is made full
+        done = run("train-gmm-em", *options, *more, f"--initial-model={model}/{name}",
+                   f"ark:{model}/feats.ark", tmp_path / "gmm")
+        ours = read_model(str(tmp_path / "gmm"))
+        np.testing.assert_allclose(ours.weights, kaldi.weights, rtol=2e-4)
+        np.testing.assert_allclose(ours.covars, kaldi.covars, atol=2e-5 * kaldi.covars.max())
+        assert "log-likelihood per frame -77.18" in done.stderr
+    done = run("train-gmm-em", "--covariance=diag", f"--initial-model={model}/full.0.gmm",
+               f"ark:{model}/feats.ark", tmp_path / "none", check=False)
+    assert done.returncode == 1 and "gmm-copy --to=diag" in done.stderr and not (tmp_path / "none").exists()
+
+
+def test_full_covariances_from_the_start_and_viterbi(feats, tmp_path):
+    full = ("--covariance=full", "--min-gaussian-occupancy=20")
+    subset = "training on 700 frames chosen out of 960"
+    ways = (("--init=random-frames",), ("--init=kmeans++", "--training=viterbi"), ("--train-frames=700",))
+    for options in ways:
+        done = train(f"ark:{feats}", tmp_path / "gmm", *full, *options)
+        gmm = read_model(str(tmp_path / "gmm"))
+        assert isinstance(gmm, FullGmm) and 4 <= gmm.num_gauss <= 6
+        assert ("Viterbi log-likelihood per frame" in done.stderr) == ("--training=viterbi" in options)
+        assert (subset in done.stderr) == ("--train-frames=700" in options)
+    first = (tmp_path / "gmm").read_bytes()
+    train("ark:-", tmp_path / "gmm", *full, "--train-frames=700", "--max-memory=0", stdin=feats.read_bytes())
+    assert (tmp_path / "gmm").read_bytes() == first
+    assert "done 12, failed 0" in done.stderr.splitlines()[-1]
+
+
+def test_a_device_that_is_not_there(feats, tmp_path):
+    done = train(f"ark:{feats}", tmp_path / "gmm", "--device=tpu", check=False)
+    assert done.returncode == 1 and "--device=tpu" in done.stderr
+
+
 def test_starved_gaussians_are_reported(feats, tmp_path):
     initial = DiagGmm(np.full(3, 1 / 3), [[0.0] * 4, [1.0] * 4, [900.0] * 4], np.ones((3, 4)))
     tables.write_object("diag-gmm", str(tmp_path / "init"), initial.to_params())
@@ -179,14 +220,16 @@ def peak_memory(*arguments):
 
 
 @pytest.mark.parametrize("start", ["global-split", "random-frames"])
-def test_memory_does_not_grow_with_the_data(tmp_path, start):
+@pytest.mark.parametrize("covariance", ["diag", "full"])
+def test_memory_does_not_grow_with_the_data(tmp_path, covariance, start):
     features = make_features(number=20, length=1000, dim=40)
     write_features(tmp_path / "part.ark", features)
     peaks = []
     for copies in (1, 12):  # 3.2 and 38 MB of features
         many = tmp_path / f"{copies}.ark"
         write_features(many, [(f"{i:02d}-{key}", x) for i in range(copies) for key, x in features])
-        options = ("--num-gauss=4", "--num-iters=2", "--max-memory=2", "--num-frames=5000", f"--init={start}")
+        options = ("--num-gauss=4", "--num-iters=2", "--max-memory=2", "--num-frames=5000", f"--init={start}",
+                   f"--covariance={covariance}")
         peaks.append(peak_memory(ROOT / "bin/train-gmm-em", *options, f"ark:{many}", tmp_path / "gmm"))
     assert peaks[1] < peaks[0] + 8, peaks
 
@@ -249,6 +292,9 @@ def test_bad_features_fail_their_speaker_only(ubm, tmp_path):
 
 def test_wrong_options_and_models(ubm, feats, tmp_path):
     spk2utt = "spk1 utt000\n"
+    write_gmm(str(tmp_path / "full"), read_gmm(ubm).to_full())
+    done = adapt(tmp_path / "full", spk2utt, feats, "ark:/dev/null", check=False)
+    assert done.returncode == 1 and "full: MAP adaptation is for diagonal covariances" in done.stderr
     done = adapt(ubm, spk2utt, feats, "ark:/dev/null", "--update-flags=x", check=False)
     assert done.returncode == 1 and "--update-flags=x" in done.stderr
     write_features(tmp_path / "wide.ark", make_features(dim=5))
@@ -259,7 +305,8 @@ def test_wrong_options_and_models(ubm, feats, tmp_path):
 @pytest.mark.parametrize("program", ["train-gmm-em", "adapt-gmm-map"])
 def test_only_numpy_is_imported(feats, ubm, tmp_path, program):
     (tmp_path / "spk2utt").write_text("spk1 utt000\n")
-    arguments = {"train-gmm-em": ["--num-gauss=2", "--init=kmeans++", f"ark:{feats}", tmp_path / "gmm"],
+    arguments = {"train-gmm-em": ["--num-gauss=2", "--init=kmeans++", "--covariance=full", "--report",
+                                  f"ark:{feats}", tmp_path / "gmm"],
                  "adapt-gmm-map": [ubm, f"ark:{tmp_path}/spk2utt", f"ark:{feats}", f"ark:{tmp_path}/spk.gmm"]}
     done = run(program, *arguments[program], env=environment(PYTHONPROFILEIMPORTTIME="1"))
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]

@@ -140,6 +140,8 @@ def test_full_shrinkage_leaves_the_principal_directions_of_the_speaker_means():
         (30, 1, {}, "one speaker only"),
         (30, 3, {"dim": 7}, "--dim=7"),
         (30, 3, {"dim": 0}, "--dim=0"),
+        (30, 3, {"dim": 4, "pca_dim": 3}, "--dim=4: --pca-dim gives dimension 3"),
+        (30, 3, {"pca_dim": 7}, "--pca-dim=7"),
         (30, 3, {"shrinkage": 1.5}, "--shrinkage=1.5"),
         (30, 3, {"total_covariance_factor": -1.0}, "--total-covariance-factor=-1"),
     ],
@@ -153,9 +155,23 @@ def test_refuses_with_the_reason(number, speakers, options, message):
 
 def test_the_message_names_the_ways_out_and_they_work():
     x, labels = np.random.default_rng(0).standard_normal((9, 6)), np.arange(9) % 4
-    with pytest.raises(VoxarkError, match="--dim.*--shrinkage"):
+    with pytest.raises(VoxarkError, match="--pca-dim=5 or less, or --shrinkage"):
         train_lda(x, labels, LdaOptions(dim=2))
     assert np.isfinite(train_lda(x, labels, LdaOptions(dim=2, shrinkage=0.1))).all()
+    assert np.isfinite(train_lda(x, labels, LdaOptions(dim=2, pca_dim=5))).all()
+
+
+def test_principal_directions_come_first():
+    x, labels = labelled()
+    matrix = train_lda(x, labels, LdaOptions(dim=2, pca_dim=4)).astype(float)
+    _, _, principal = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    in_two_steps = train_lda(x @ principal[:4].T, labels, LdaOptions(dim=2)).astype(float)
+    signs = np.sign(np.sum(transform(x, matrix) * transform(x @ principal[:4].T, in_two_steps), axis=0))
+    np.testing.assert_allclose(
+        transform(x, matrix) * signs, transform(x @ principal[:4].T, in_two_steps), rtol=1e-4, atol=1e-4
+    )
+    everything = train_lda(x, labels, LdaOptions(dim=2, pca_dim=6)).astype(float)
+    np.testing.assert_allclose(everything, train_lda(x, labels, LdaOptions(dim=2)), rtol=1e-4, atol=1e-5)
 
 
 def test_dimensions_beyond_the_rank_are_warned_about(caplog):

@@ -17,7 +17,7 @@ import espeak  # noqa: E402
 needs_espeak = pytest.mark.skipif(not espeak.is_installed(), reason="espeakng-loader is not installed")
 RUN = ROOT / "egs/mini/run.sh"
 SYSTEMS = ["GMM-UBM, MAP", "pooled MFCC, cosine", "pooled MFCC, LDA, cosine", "pooled MFCC, LDA, PLDA",
-           "pooled fbank, LDA, PLDA"]  # fmt: skip
+           "pooled fbank, LDA, PLDA", "i-vectors, LDA, PLDA"]  # fmt: skip
 
 
 def recipe(*options, check=True, cwd=None):
@@ -106,7 +106,7 @@ def test_the_second_run_does_nothing_at_once(finished):
     start = time.time()
     again = recipe("--size", "tiny", "--dir", folder).stdout
     assert time.time() - start < 5
-    assert not stages_run(again) and again.count("finished before, skipped") == 9
+    assert not stages_run(again) and again.count("finished before, skipped") == 10
     assert table(again) == table(said) and (folder / "results.txt").stat().st_mtime_ns == before
 
 
@@ -116,8 +116,8 @@ def test_a_changed_option_runs_what_depends_on_it(finished, tmp_path):
     changed = tmp_path / "exp"
     shutil.copytree(folder, changed)
     assert stages_run(
-        recipe("--size", "tiny", "--dir", changed, "--lda-dim", "6", "--stop-stage", "7").stdout
-    ) == {7}
+        recipe("--size", "tiny", "--dir", changed, "--lda-dim", "6", "--stop-stage", "8").stdout
+    ) == {8}
     (changed / "data/test/vad.scp").unlink()
     assert stages_run(
         recipe("--size", "tiny", "--dir", changed, "--lda-dim", "6", "--stop-stage", "4").stdout
@@ -217,7 +217,8 @@ def test_wrong_use_ends_in_a_clear_line(options, message, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "step", ["train_gmm", "adapt_gmm", "pool_feats", "train_plda", "score", "gmm_features", "collect_dropped"]
+    "step", ["train_diag_ubm", "train_full_ubm", "train_ivector_extractor", "extract_ivectors", "adapt_gmm",
+             "pool_feats", "train_plda", "score", "gmm_features", "collect_dropped"]
 )
 def test_steps_explain_themselves(step):
     explained = shell(f"{step}.sh --help").stdout.decode()
@@ -255,14 +256,18 @@ def test_import_sorts_and_makes_paths_absolute(data):
         scp.write("testc-1 cat wav/x.wav |\ntestc-2 /somewhere/y.wav\n")
     with open(data / "test" / "utt2spk", "a") as utt2spk:
         utt2spk.write("testc-1 testc\ntestc-2 testc\nunused-1 unused\n")
-    (data / "test" / "text").write_text("testb-1 HELLO\ntesta-2 BYE\nunused-1 NEVER\n")
+    (data / "test" / "text").write_text("".join(f"{utt} HELLO\n" for utt in [
+        "testb-1", "testc-2", "testa-2", "unused-1", "testa-1", "testb-2", "testc-1"]))
+    (data / "test" / "utt2dur").write_text("testb-1 2.0\n")
     done = import_data(data)
     assert done.returncode == 0, done.stderr
     scp = (data / "out/test/wav.scp").read_text().splitlines()
     assert scp[0] == f"testa-1 {data}/wav/testa-1.wav" and scp == sorted(scp)
     assert scp[4:] == ["testc-1 cat wav/x.wav |", "testc-2 /somewhere/y.wav"]
     assert (data / "out/test/spk2utt").read_text().splitlines()[0] == "testa testa-1 testa-2"
-    assert (data / "out/test/text").read_text() == "testa-2 BYE\ntestb-1 HELLO\n"
+    words = [line.split()[0] for line in (data / "out/test/text").read_text().splitlines()]
+    assert words == ["testa-1", "testa-2", "testb-1", "testb-2", "testc-1", "testc-2"]
+    assert not (data / "out/test/utt2dur").exists() and "utt2dur lacks 5 of 6 keys: left out" in done.stderr
     assert (data / "out/enroll_map").read_text() == "testa-1 testa-1\n"
     assert f"4 relative paths, found in {data}" in done.stderr
 

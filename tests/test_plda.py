@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import golden, needs_golden, run
+from helpers import golden, needs_golden, run, save_ark, write_lines
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
@@ -12,6 +12,7 @@ from voxark.backend.class_stats import ClassStats, accumulate
 from voxark.backend.plda import Plda, PldaScoringOptions
 from voxark.backend.plda_em import (
     PldaTrainingOptions,
+    SpeakerGroups,
     TwoCovariance,
     e_step,
     m_step,
@@ -209,6 +210,25 @@ def test_one_against_one_is_symmetric_and_the_quadratic_form():
     np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-10)
 
 
+def test_the_quadratic_form_gives_the_scores_of_vectors_as_they_are():
+    model = random_model(4)
+    plda = Plda.from_covariances(*model)
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((5, 4)), rng.standard_normal((3, 4))
+    form = plda.quadratic_form()
+    np.testing.assert_allclose(
+        form.scores(x, y), plda.llr(plda.project(x), plda.project(y)), rtol=1e-10, atol=1e-11
+    )
+    total = model.within + model.between
+    rest = total - model.between @ np.linalg.solve(total, model.between)
+    p = np.linalg.solve(total, model.between) @ np.linalg.inv(rest)
+    q = np.linalg.inv(total) - np.linalg.inv(rest)
+    np.testing.assert_allclose(form.lam, p / 2, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(form.gamma, q / 2, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(form.c, -(p + q) @ model.mean, rtol=1e-9, atol=1e-12)
+    assert (form.lam == form.lam.T).all() and (form.gamma == form.gamma.T).all()
+
+
 def test_llr_of_the_true_model_is_calibrated():
     from voxark.trials.metrics import Roc
 
@@ -258,7 +278,9 @@ def test_likelihood_is_that_of_the_joint_gaussians():
     model = random_model(3)
     x, labels = sample(random_model(3, seed=5), [1, 2, 4, 1, 3, 2])
     expected = sum(log_density(model, x[labels == s]) for s in range(6))
-    assert e_step(accumulate(x, labels), model).log_likelihood == pytest.approx(expected, rel=1e-10)
+    assert e_step(SpeakerGroups.of(accumulate(x, labels)), model).log_likelihood == pytest.approx(
+        expected, rel=1e-10
+    )
 
 
 @pytest.mark.parametrize("fixed_mean", [False, True])
@@ -277,7 +299,8 @@ def test_an_iteration_equals_the_formulas_with_inverses(fixed_mean):
         n * (c + np.outer(xs - zs, xs - zs))
         for n, c, xs, zs in zip(stats.counts, covariances, stats.means, z)
     )
-    updated = m_step(stats, model, e_step(stats, model), fixed_mean)
+    groups = SpeakerGroups.of(stats)
+    updated = m_step(groups, model, e_step(groups, model), fixed_mean)
     np.testing.assert_allclose(updated.mean, mu, rtol=1e-9)
     np.testing.assert_allclose(updated.between, between, rtol=1e-9)
     np.testing.assert_allclose(updated.within, within / stats.num_vectors, rtol=1e-9)
@@ -292,17 +315,74 @@ def test_likelihood_never_falls(counts, seed, kaldi):
     counts = counts + [5, 4]  # enough degrees of freedom within speakers
     stats = accumulate(*sample(random_model(3, seed), counts, seed))
     model = start_kaldi(stats) if kaldi else start_moments(stats)
-    previous = -np.inf
+    previous, groups = -np.inf, SpeakerGroups.of(stats)
     for _ in range(8):
-        expectations = e_step(stats, model)
+        expectations = e_step(groups, model)
         assert expectations.log_likelihood >= previous - 1e-9 * abs(previous)
-        previous, model = expectations.log_likelihood, m_step(stats, model, expectations, kaldi)
+        previous, model = expectations.log_likelihood, m_step(groups, model, expectations, kaldi)
+
+
+@pytest.mark.parametrize("kaldi", [False, True])
+def test_terms_of_em_are_those_of_the_definitions(kaldi):
+    # Q, H and KL of each speaker by matrices and scipy's densities, for the model after the M-step
+    from voxark.backend.plda_report import em_terms
+
+    x, labels = sample(random_model(3, seed=5), [1, 2, 4, 1, 3, 2, 2, 2, 2, 2, 2])
+    stats = accumulate(x, labels)
+    groups = SpeakerGroups.of(stats)
+    assert len(groups.rows) < stats.num_classes  # the speakers with two vectors are more than the dimensions
+    old = random_model(3)
+    before = e_step(groups, old)
+    new = m_step(groups, old, before, kaldi)
+    after = e_step(groups, new)
+
+    def posterior(model, mine):
+        precision = np.linalg.inv(model.between) + len(mine) * np.linalg.inv(model.within)
+        c = np.linalg.inv(precision)
+        return c @ (
+            np.linalg.solve(model.between, model.mean) + np.linalg.solve(model.within, mine.sum(axis=0))
+        ), c
+
+    for model, expectations in ((old, before), (new, after)):
+        q = h = kl = 0.0
+        for s in range(stats.num_classes):
+            mine = x[labels == s]
+            (a, big_a), (b, big_b) = posterior(old, mine), posterior(model, mine)
+            precision = np.linalg.inv(model.within)
+            q += multivariate_normal.logpdf(a, model.mean, model.between)
+            q -= 0.5 * np.trace(np.linalg.solve(model.between, big_a))
+            q += multivariate_normal.logpdf(mine, a, model.within).sum() - 0.5 * len(mine) * np.trace(
+                precision @ big_a
+            )
+            h += multivariate_normal.entropy(a, big_a)
+            ratio = np.linalg.solve(big_b, big_a)
+            kl += 0.5 * (
+                np.trace(ratio) - 3 - np.linalg.slogdet(ratio)[1] + (a - b) @ np.linalg.solve(big_b, a - b)
+            )
+        terms = em_terms(groups, old, before, model, expectations)
+        assert terms.q == pytest.approx(q, rel=1e-10) and terms.h == pytest.approx(h, rel=1e-10)
+        assert terms.kl == pytest.approx(kl, rel=1e-8, abs=1e-9)
+        log_p = sum(log_density(model, x[labels == s]) for s in range(stats.num_classes))
+        assert terms.log_likelihood == pytest.approx(log_p, rel=1e-10)
+        assert abs(terms.gap) < 1e-9 * abs(log_p)
+    assert terms.kl > 0.01
+
+
+def test_terms_are_refused_where_they_are_infinite():
+    from voxark.backend.plda_report import em_terms
+
+    groups = SpeakerGroups.of(accumulate(*sample(random_model(2), [3] * 5)))
+    flat = TwoCovariance(np.zeros(2), np.eye(2), np.diag([1.0, 0.0]))
+    expectations = e_step(groups, flat)
+    with pytest.raises(VoxarkError, match="lost rank"):
+        em_terms(groups, flat, expectations, flat, expectations)
 
 
 def test_equal_counts_start_at_the_answer():
     stats = accumulate(*sample(random_model(3), [6] * 200))
     start = start_moments(stats)
-    after = m_step(stats, start, e_step(stats, start))
+    groups = SpeakerGroups.of(stats)
+    after = m_step(groups, start, e_step(groups, start))
     for before, then in zip(start, after):
         np.testing.assert_allclose(then, before, rtol=1e-9, atol=1e-12)
 
@@ -379,13 +459,18 @@ def test_refuses_vectors_without_full_rank_whatever_their_scale():
     labels = np.repeat(np.arange(20), 5)
     x = rng.standard_normal((100, 4)) * [1, 1e-8, 1e8, 1]
     train_plda(accumulate(x, labels))  # badly scaled, not singular
-    x[:, 3] = x[:, 0] - 2 * x[:, 1]
-    with pytest.raises(VoxarkError, match="has rank 3 of 4"):
+    x[:, 3] = x[:, 0] - 2 * x[:, 1]  # of which x[:, 1] is beyond float64's digits
+    with pytest.raises(
+        VoxarkError, match="has rank 3 of 4.*dimension 0, 3: use --dim=3 or less, or --shrinkage"
+    ):
+        train_plda(accumulate(x, labels))
+    x = rng.standard_normal((100, 7))
+    x[:, 5] = x[:, 2] + 3 * x[:, 6]
+    with pytest.raises(VoxarkError, match="has rank 6 of 7.*dimension 5, 6, 2: use --dim=6 or less"):
         train_plda(accumulate(x, labels))
     x = np.column_stack((rng.standard_normal((100, 3)), labels))
-    with pytest.raises(
-        VoxarkError, match="1 of 4 dimensions do not vary within speakers .the first is dimension 3"
-    ):
+    alone = "1 of 4 dimensions do not vary within speakers .dimension 3.: leave them out, or use --shrinkage"
+    with pytest.raises(VoxarkError, match=alone):  # --dim would keep that dimension, so it is no way out
         train_plda(accumulate(x, labels))
     assert train_plda(accumulate(x, labels), PldaTrainingOptions(shrinkage=0.1)).psi[0] > 1
 
@@ -398,6 +483,56 @@ def test_refuses_identical_vectors_and_bad_options():
         train_plda(same, PldaTrainingOptions(num_em_iters=-1))
     with pytest.raises(VoxarkError, match="--shrinkage"):
         train_plda(same, PldaTrainingOptions(shrinkage=-0.1))
+
+
+def test_training_on_principal_directions(tmp_path):
+    # what --dim promises: the model of the vectors that the written matrix transforms
+    rng = np.random.default_rng(0)
+    x, labels = sample(random_model(3), [4] * 9)
+    x = (x @ rng.standard_normal((3, 5))).astype(np.float32) + 1e-7 * rng.standard_normal((36, 5)).astype(
+        np.float32
+    )
+    lines = [f"s{s} " + " ".join(f"u{i:02d}" for i in np.flatnonzero(labels == s)) for s in range(9)]
+    spk2utt = write_lines(tmp_path / "spk2utt", *lines)
+    vectors = save_ark(tmp_path / "v.ark", {f"u{i:02d}": row for i, row in enumerate(x)})
+    done = run("train-plda", spk2utt, vectors, tmp_path / "plda", check=False)
+    assert done.returncode == 1 and "use --dim=3 or less, or --shrinkage" in done.stderr
+    run("train-plda", "--shrinkage=0.1", spk2utt, vectors, tmp_path / "plda")
+    assert tables.read_object("plda", str(tmp_path / "plda")).transform.shape == (5, 5)
+    run("train-plda", "--dim=3", f"--write-transform={tmp_path}/a", spk2utt, vectors, tmp_path / "plda3")
+    matrix = tables.read_object("mat", str(tmp_path / "a"))
+    _, _, principal = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    np.testing.assert_allclose(np.abs(np.sum(matrix * principal[:3], axis=1)), 1, atol=1e-5)
+    ours = Plda.from_params(tables.read_object("plda", str(tmp_path / "plda3")))
+    expected = train_plda(accumulate(x @ matrix.T, labels))
+    np.testing.assert_allclose(ours.psi, expected.psi, rtol=1e-6)
+    for arguments, message in (
+        (["--dim=3"], "--dim=3 needs --write-transform"),
+        (["--write-transform=x"], "--write-transform needs --dim"),
+        (["--dim=6", f"--write-transform={tmp_path}/b"], "--dim=6: the vectors have dimension 5"),
+    ):
+        done = run("train-plda", *arguments, spk2utt, vectors, tmp_path / "no", check=False)
+        assert done.returncode == 1 and message in done.stderr
+    assert not (tmp_path / "no").exists() and not (tmp_path / "b").exists()
+
+
+def test_program_reports_the_terms_of_em(tmp_path):
+    _, _, lines = write_inputs(tmp_path)
+    arguments = write_lines(tmp_path / "spk2utt", *lines), f"ark:{tmp_path}/vec.ark", tmp_path / "plda"
+    done = run("train-plda", "--num-em-iters=3", f"--report-file={tmp_path}/terms", *arguments)
+    assert done.stderr.count("= Q ") == 6
+    with_report = (tmp_path / "plda").read_bytes()
+    rows = [line.split("\t") for line in (tmp_path / "terms").read_text().splitlines()]
+    assert rows[0] == ["iteration", "step", "lnp", "Q", "H", "KL", "num"] and len(rows) == 7
+    values = np.array([row[2:] for row in rows[1:]], float)
+    log_p, q, h, kl, num = values.T
+    np.testing.assert_allclose(log_p, q + h + kl, rtol=1e-9)
+    assert (np.abs(kl[::2]) < 1e-8).all() and (kl[1::2] > 0).all() and (num == 24).all()
+    assert (q[1::2] >= q[::2]).all() and (np.diff(log_p) >= -1e-8).all()
+    np.testing.assert_allclose(h[1::2], h[::2], rtol=1e-12)
+    np.testing.assert_allclose(log_p[2::2], log_p[1:-1:2], rtol=1e-12)
+    run("train-plda", "--num-em-iters=3", *arguments)
+    assert (tmp_path / "plda").read_bytes() == with_report
 
 
 def write_inputs(tmp_path, seed=0):

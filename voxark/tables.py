@@ -21,6 +21,7 @@ from voxark.io.specifiers import (  # noqa: F401 - is_specifier is part of this 
     KeyOrder, apply_range, is_specifier, parse_rspecifier, parse_wspecifier, read_script, script_lines,
     split_range)
 from voxark.io.streams import BadValue, Output, open_input, open_text_output, split_offset
+from voxark.io.vector_runs import read_run
 
 logger = logging.getLogger(__name__)
 
@@ -119,15 +120,51 @@ class SequentialReader:
         self._entries = None
 
     def __iter__(self):
+        return self._start(self._archive() if self.spec.ark is not None else self._script())
+
+    def runs(self):
+        """Iterate (list of n keys, x (n,D)) over a table of vectors, once, in place of single entries.
+
+        Binary vectors of one type and dimension that follow each other in an archive come many at a time.
+        """
+        if self.spec.ark is not None:
+            return self._start(self._archive_runs())
+        return self._start(([key], value[None]) for key, value in self._script())
+
+    def _start(self, entries):
         if self._entries is not None:
             raise RuntimeError(f"{self.source.name}: a reader can be iterated once")
-        entries = self._archive() if self.spec.ark is not None else self._script()
         if "bg" in self.spec.flags:
             from voxark.io.read_ahead import read_ahead
 
             entries = read_ahead(entries)
         self._entries = entries
         return entries
+
+    def _archive_runs(self):
+        singles = self._archive()
+        while True:
+            run = read_run(self.source)
+            if run is None:
+                entry = next(singles, None)
+                if entry is None:
+                    return
+                yield [entry[0]], entry[1][None]
+                continue
+            keys, x = run
+            if not self.order.accept_sorted(keys):
+                kept = [self._in_order(key) for key in keys]
+                keys, x = [key for key, keep in zip(keys, kept, strict=True) if keep], x[kept]
+            if keys:
+                yield keys, x
+
+    def _in_order(self, key):
+        try:
+            self.order.check(key)
+        except BadValue as error:
+            self._skip(key, error, "")
+            return False
+        return True
 
     def _archive(self):
         while True:

@@ -22,6 +22,8 @@ fbank_config=$root/conf/fbank.conf
 vad_config=$root/conf/vad.conf
 num_gauss=0
 num_iters=20
+ivector_num_gauss=0
+ivector_dim=0
 lda_dim=0
 lda_shrinkage=0.1
 help_message="Usage: $0 [options]
@@ -30,8 +32,8 @@ e.g.: $0 --size tiny
       $0 --train ../shared/data/speechocean762/train --test ../shared/data/speechocean762/test \\
         --trials ../shared/data/speechocean762/test/trials --dir exp/speechocean762
 
-Stages: 1 data, 2 MFCC, 3 fbank, 4 voice activity and CMVN, 5 GMM-UBM and MAP, 6 pooled vectors, 7 LDA and PLDA,
-  8 scores, 9 table of results. A stage that has finished with the same inputs and options is skipped.
+Stages: 1 data, 2 MFCC, 3 fbank, 4 voice activity and CMVN, 5 GMM-UBM and MAP, 6 pooled vectors, 7 i-vectors,
+  8 LDA and PLDA, 9 scores, 10 table of results. A stage that has finished with the same inputs and options is skipped.
 
 The synthetic corpus (speech by espeak-ng; conditions drawn at random, labels in Kaldi's files) goes to
 egs/mini/data/SIZE, results to egs/mini/exp/SIZE, or all into --dir.
@@ -52,6 +54,8 @@ Options of both:
   --mfcc-config, --fbank-config, --vad-config FILE   (default: conf/mfcc.conf, conf/fbank.conf, conf/vad.conf)
   --num-gauss N             Gaussians of the UBM (default: a power of two, 64 at most, by the size of the training set)
   --num-iters N             EM iterations of the UBM (default: $num_iters)
+  --ivector-num-gauss N     Gaussians of the i-vectors' UBM with full covariances (default: as --num-gauss)
+  --ivector-dim N           dimension of the i-vectors (default: the number of those Gaussians, 50 at most)
   --lda-dim N               (default: half the number of training speakers, 40 at most)
   --lda-shrinkage A         shrink the within-speaker covariance towards a multiple of the identity, 0 to 1
                             (default: $lda_shrinkage; LDA needs it with fewer utterances than dimensions)"
@@ -78,7 +82,7 @@ case $size in
   tiny | small | large) ;;
   *) fail "--size $size: expected tiny, small or large" ;;
 esac
-for option in nj stage stop_stage num_gauss num_iters lda_dim; do
+for option in nj stage stop_stage num_gauss num_iters ivector_num_gauss ivector_dim lda_dim; do
   [[ ${!option} =~ ^[0-9]+$ ]] || fail "--${option//_/-} ${!option}: expected a number"
 done
 [ "$nj" -gt 0 ] || fail "--nj 0: expected at least one job"
@@ -137,18 +141,21 @@ stage_vad() {
   done
 }
 
-# A power of two, so that there are at least 1,000 frames a Gaussian.
-choose_num_gauss() {
+# --num-gauss, or a power of two, so that there are at least 1,000 frames a Gaussian.
+ubm_size() {
   local frames n=4
+  if [ "$num_gauss" -ne 0 ]; then
+    echo "$num_gauss"
+    return
+  fi
   frames=$(awk '{ n += $2 } END { print n }' "$data/train/utt2num_frames")
   while [ "$n" -lt 64 ] && [ $((2000 * n)) -le "$frames" ]; do n=$((2 * n)); done
   echo "$n"
 }
 
 stage_gmm() {
-  local n=$num_gauss
-  if [ "$n" -eq 0 ]; then n=$(choose_num_gauss); fi
-  train_gmm.sh --cmd "$cmd" --num-gauss "$n" --num-iters "$num_iters" --srand "$seed" "$data/train" "$dir/ubm"
+  train_diag_ubm.sh --nj "$nj" --cmd "$cmd" --num-iters-init "$num_iters" --srand "$seed" "$data/train" \
+    "$(ubm_size)" "$dir/ubm"
   adapt_gmm.sh --nj "$nj" --cmd "$cmd" "$data/test" "$data/enroll_map" "$dir/ubm" "$dir/gmm_map"
 }
 
@@ -159,10 +166,27 @@ stage_pool() {
   done
 }
 
+stage_ivector() {
+  local diag=$dir/ubm n=$ivector_num_gauss dim=$ivector_dim
+  if [ "$n" -eq 0 ]; then
+    n=$(ubm_size)
+  else
+    diag=$dir/ubm_ivector
+    train_diag_ubm.sh --nj "$nj" --cmd "$cmd" --srand "$seed" "$data/train" "$n" "$diag"
+  fi
+  if [ "$dim" -eq 0 ]; then dim=$((n < 50 ? n : 50)); fi
+  train_full_ubm.sh --nj "$nj" --cmd "$cmd" "$data/train" "$diag" "$dir/full_ubm"
+  train_ivector_extractor.sh --nj "$nj" --cmd "$cmd" --ivector-dim "$dim" --num-iters 5 --srand "$seed" \
+    "$data/train" "$dir/full_ubm" "$dir/extractor"
+  for part in train test; do
+    extract_ivectors.sh --nj "$nj" --cmd "$cmd" "$dir/extractor" "$data/$part" "$dir/ivectors_$part"
+  done
+}
+
 stage_plda() {
-  for kind in mfcc fbank; do
+  for kind in pooled_mfcc pooled_fbank ivectors; do
     train_plda.sh --cmd "$cmd" --lda-dim "$lda_dim" --shrinkage "$lda_shrinkage" \
-      "$data/train" "$dir/pooled_${kind}_train/vectors.scp" "$dir/plda_$kind"
+      "$data/train" "$dir/${kind}_train/vectors.scp" "$dir/plda_${kind#pooled_}"
   done
 }
 
@@ -180,6 +204,7 @@ stage_score() {
   score mfcc_lda_cosine plda_mfcc "$mfcc" --backend cosine --enroll-map "$data/enroll_map"
   score mfcc_lda_plda plda_mfcc "$mfcc" --backend plda --enroll-map "$data/enroll_map"
   score fbank_lda_plda plda_fbank "$fbank" --backend plda --enroll-map "$data/enroll_map"
+  score ivectors_lda_plda plda_ivectors "$dir/ivectors_test/vectors.scp" --backend plda --enroll-map "$data/enroll_map"
 }
 
 # row <title> <name of scores>
@@ -210,9 +235,10 @@ stage_results() {
     row "pooled MFCC, LDA, cosine" mfcc_lda_cosine
     row "pooled MFCC, LDA, PLDA" mfcc_lda_plda
     row "pooled fbank, LDA, PLDA" fbank_lda_plda
+    row "i-vectors, LDA, PLDA" ivectors_lda_plda
     note_missing
     printf '\nData:    %s\nModels:  %s\nScores:  %s\nTable:   %s\n' "$data/{train,test,train_fbank,test_fbank}" \
-      "$dir/{ubm,gmm_map,plda_mfcc,plda_fbank}" "$dir/scores_*/scores" "$dir/results.txt"
+      "$dir/{ubm,gmm_map,extractor,plda_{mfcc,fbank,ivectors}}" "$dir/scores_*/scores" "$dir/results.txt"
   } >"$dir/results.txt.partial"
   mv "$dir/results.txt.partial" "$dir/results.txt"
 }
@@ -246,9 +272,12 @@ run_stage gmm --title "GMM-UBM, MAP" --after vad --options "$num_gauss $num_iter
   --reads "$root/conf/sliding_cmvn.conf" --makes "$dir/ubm/final.gmm $dir/gmm_map/models.scp"
 run_stage pool --title "pooled vectors" --after vad \
   --makes "$dir/pooled_mfcc_train/vectors.scp $dir/pooled_fbank_test/vectors.scp"
-run_stage plda --title "LDA, PLDA" --after pool --options "$lda_dim $lda_shrinkage" \
-  --makes "$dir/plda_mfcc/plda $dir/plda_fbank/plda"
-run_stage score --title "scores" --after "gmm plda" --makes "$dir/scores_gmm_map/eer $dir/scores_fbank_lda_plda/eer"
+run_stage ivector --title "i-vectors" --after gmm --options "$ivector_num_gauss $ivector_dim $seed" \
+  --reads "$root/conf/sliding_cmvn.conf" --makes "$dir/ivectors_train/vectors.scp $dir/ivectors_test/vectors.scp"
+run_stage plda --title "LDA, PLDA" --after "pool ivector" --options "$lda_dim $lda_shrinkage" \
+  --makes "$dir/plda_mfcc/plda $dir/plda_fbank/plda $dir/plda_ivectors/plda"
+run_stage score --title "scores" --after "gmm plda" \
+  --makes "$dir/scores_gmm_map/eer $dir/scores_fbank_lda_plda/eer $dir/scores_ivectors_lda_plda/eer"
 run_stage results --title "table" --after score --makes "$dir/results.txt"
 if [ "$stop_stage" -ge "$_stage_number" ]; then
   echo

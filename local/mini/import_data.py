@@ -82,12 +82,21 @@ def write_table(path, rows):
 
 
 def copy_labels(path, out, keys):
-    """Copy the lines of the keys, sorted by key and in order within one; nothing if there is no file."""
-    if path.is_file():
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        kept = [line for line in lines if line.split(maxsplit=1)[:1] and line.split(maxsplit=1)[0] in keys]
-        kept.sort(key=lambda line: line.split(maxsplit=1)[0].encode())
-        out.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    """Copy the lines of the keys, sorted by key and in order within one; nothing if there is no file.
+
+    The recipe needs no labels, so a file that lacks some of the keys is left out with a warning (times of
+    phones and words excepted: an utterance may have none).
+    """
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = [line for line in lines if line.split(maxsplit=1)[:1] and line.split(maxsplit=1)[0] in keys]
+    kept.sort(key=lambda line: line.split(maxsplit=1)[0].encode())
+    num_missing = len(set(keys) - {line.split(maxsplit=1)[0] for line in kept})
+    if num_missing and path.suffix != ".ctm":
+        logger.warning("%s lacks %d of %d keys: left out", path, num_missing, len(keys))
+        return
+    out.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def import_data_dir(data_dir, out):

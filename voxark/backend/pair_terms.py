@@ -1,5 +1,4 @@
-"""The form that every back-end on vectors brings its scores into, so that scoring in blocks is written once.
-"""
+"""The form that every back-end on vectors brings its scores into: scoring in blocks is written once."""
 
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ class PairTerms(NamedTuple):
     """score(i, j) = left[i] . right[j] + row[i] + column[group[i], j], for models i < M and tests j < T.
 
     left (M,K), right (T,K), row (M,), column (G,T), group (M,) integers below G: models that share what they
-    add to a test. float64.
+    add to a test. float64; numpy arrays, or arrays of the device that ``on`` has put them on.
     """
 
     left: np.ndarray
@@ -18,6 +17,10 @@ class PairTerms(NamedTuple):
     row: np.ndarray
     column: np.ndarray
     group: np.ndarray
+
+    def on(self, device):
+        """The same terms on a voxark.arrays.Device."""
+        return PairTerms(*(device.asarray(part) for part in self))
 
     def dense(self, models=slice(None)):
         """Scores (M',T) of the models of a slice against all tests."""
@@ -30,9 +33,9 @@ class PairTerms(NamedTuple):
             scores += self.column[group]
         return scores
 
-    def pairs(self, enroll, test):
-        """Scores (N,) of the pairs of model enroll[p] and test test[p], index arrays (N,)."""
-        scores = np.einsum("pk,pk->p", self.left[enroll], self.right[test])
+    def pairs(self, enroll, test, xp=np):
+        """Scores (N,) of the pairs of models enroll[p] and tests test[p], index arrays (N,) of xp."""
+        scores = xp.vecdot(self.left[enroll], self.right[test])
         return scores + self.row[enroll] + self.column[self.group[enroll], test]
 
     def averaged(self, starts):

@@ -5,12 +5,13 @@ falling, so that in u = V (x - mu) every dimension is a scalar model of its own.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from voxark.backend.class_stats import fix_signs, symmetric
 from voxark.backend.pair_terms import PairTerms
-from voxark.backend.vectors import length_ratio
+from voxark.backend.vectors import length_ratio, transform
 from voxark.errors import VoxarkError
 from voxark.kaldi_files import PldaParams
 from voxark.options import option
@@ -43,8 +44,7 @@ class Plda:
 
     @classmethod
     def from_params(cls, params):
-        """Make a model from voxark.kaldi_files.PldaParams; VoxarkError for non-finite values or negative psi.
-        """
+        """Make a model of PldaParams (voxark.kaldi_files); VoxarkError if not finite or for negative psi."""
         fields = [np.asarray(field, np.float64) for field in params]
         if not all(np.isfinite(field).all() for field in fields):
             raise VoxarkError("the PLDA model holds values that are not finite")
@@ -78,6 +78,32 @@ class Plda:
             raise VoxarkError(f"--smoothing={factor:g}: a number from 0 to 1 is expected")
         scale = 1.0 + factor * self.psi
         return Plda(self.mean, self.transform / np.sqrt(scale)[:, None], self.psi / scale)
+
+    def mapped(self, matrix):
+        """The model of vectors A x, or A x + b, for ``matrix`` A (d,D) or [A b] (d,D+1) [K: ApplyTransform].
+
+        A must have full row rank, d <= D; VoxarkError otherwise.
+        """
+        mean = transform(self.mean, matrix)
+        linear = np.asarray(matrix, np.float64)[:, : self.dim]
+        rank = np.linalg.matrix_rank(linear)
+        if rank < len(linear):
+            raise VoxarkError(
+                f"the transform of {len(linear)} rows has rank {rank}: its rows depend on each other, so "
+                "there is no model of the transformed vectors"
+            )
+        within, between = (symmetric(linear @ covariance @ linear.T) for covariance in self.covariances())
+        return Plda.from_covariances(mean, within, between)
+
+    def leading(self, dim):
+        """(model of A x, A): A (dim,D) has the rows of V with the largest psi, which tell speakers apart."""
+        if not 1 <= dim <= self.dim:
+            raise VoxarkError(
+                f"--dim={dim}: the PLDA model has dimension {self.dim}, so 1 to {self.dim} can be kept"
+            )
+        order = np.sort(np.argsort(-self.psi, kind="stable")[:dim])
+        matrix = self.transform[order]
+        return Plda(matrix @ self.mean, np.eye(dim), self.psi[order]), matrix
 
     # ----------------------------------------------------------------------------------------- into its space
 
@@ -144,12 +170,45 @@ class Plda:
         """Log-likelihood ratios (M,T) of models enroll (M,D) of n (or (M,)) sessions against test (T,D)."""
         return self.pair_terms(enroll, n, test).dense()
 
+    def quadratic_form(self):
+        """The LLR of one vector against one, of vectors as they are: a QuadraticForm.
+
+        In PLDA's space it is diagonal (llr_terms), so Lambda = V' diag(a) V / 2 and Gamma = V' diag(r) V.
+        """
+        cross, square, _, constant = self.llr_terms(1)
+        lam = symmetric(self.transform.T * (0.5 * cross) @ self.transform)
+        gamma = symmetric(self.transform.T * square @ self.transform)
+        linear = -2.0 * (lam + gamma) @ self.mean
+        return QuadraticForm(lam, gamma, linear, constant - float(linear @ self.mean))
+
+
+class QuadraticForm(NamedTuple):
+    """A score s(x, y) = 2 x' Lambda y + x' Gamma x + y' Gamma y + (x + y)' c + k of two vectors.
+
+    lam, gamma (D,D) symmetric; c (D,); k: what discriminative training of PLDA starts from and adjusts.
+    """
+
+    lam: np.ndarray
+    gamma: np.ndarray
+    c: np.ndarray
+    k: float
+
+    def scores(self, x, y):
+        """Scores (M,T) of vectors x (M,D) against y (T,D)."""
+        of_x, of_y = (np.einsum("nd,nd->n", v, v @ self.gamma + self.c) for v in (x, y))
+        return 2.0 * (x @ self.lam) @ y.T + of_x[:, None] + of_y + self.k
+
 
 def diagonalise(within, between):
     """Return psi (D,) falling and V (D,D) with V within V' = I, V between V' = diag(psi); signs are fixed.
 
     Raises VoxarkError, naming the smallest eigenvalue, if ``within`` is not positive definite.
     """
+    return diagonal_form(within, between)[:2]
+
+
+def diagonal_form(within, between):
+    """Return psi (D,), V (D,D) and V^-1 (D,D): what diagonalise gives, and the inverse, cheap here."""
     try:
         cholesky = np.linalg.cholesky(within)
     except np.linalg.LinAlgError:
@@ -160,4 +219,8 @@ def diagonalise(within, between):
         ) from None
     whiten = np.linalg.inv(cholesky)
     psi, rotation = np.linalg.eigh(symmetric(whiten @ between @ whiten.T))
-    return np.maximum(psi[::-1], 0.0), fix_signs(rotation[:, ::-1].T @ whiten)
+    rotation = rotation[:, ::-1]
+    rows = rotation.T @ whiten
+    fixed = fix_signs(rows)
+    signs = np.where(np.einsum("ij,ij->i", rows, fixed) < 0, -1.0, 1.0)
+    return np.maximum(psi[::-1], 0.0), fixed, cholesky @ (rotation * signs)

@@ -4,6 +4,9 @@ Every iteration works in the space where the within-speaker covariance is unit a
 covariance diagonal: there the posterior of a speaker with n vectors has the diagonal covariance psi/(1 + n
 psi), so one Cholesky and one eigenvalue decomposition serve all numbers of vectors, and a between-speaker
 covariance of any rank needs no inverse.
+
+All that EM asks of the speakers with n vectors are sums over them of their means and of squares of these, so
+their means are replaced by as many rows as the vectors have dimensions, where there are more speakers.
 """
 
 import logging
@@ -12,8 +15,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from voxark.backend.class_stats import check_rank, check_shrinkage, check_stats, shrink, symmetric
-from voxark.backend.plda import Plda, diagonalise
+from voxark.backend.class_stats import (
+    check_rank,
+    check_shrinkage,
+    check_stats,
+    principal_directions,
+    shrink,
+    symmetric,
+)
+from voxark.backend.plda import Plda, diagonal_form
 from voxark.errors import VoxarkError
 from voxark.options import option
 
@@ -34,6 +44,33 @@ class PldaTrainingOptions:
     )
 
 
+@dataclass
+class ReductionOptions:
+    """Training on the leading principal directions of the vectors, for data too few for all of them."""
+
+    dim: int = option(
+        0, "Train on the leading principal directions of the vectors, so many (0: on the vectors themselves)"
+    )
+    write_transform: str = option(
+        "",
+        "With --dim: file to write the matrix to that transform-vec takes vectors to the model's space with",
+    )
+
+    def check(self):
+        """Raise VoxarkError where one option is given without the other."""
+        if self.dim < 0:
+            raise VoxarkError(f"--dim={self.dim}: a number from 0 is expected")
+        if self.dim and not self.write_transform:
+            raise VoxarkError(
+                f"--dim={self.dim} needs --write-transform=FILE: the model applies to vectors transformed by "
+                "that matrix (transform-vec)"
+            )
+        if self.write_transform and not self.dim:
+            raise VoxarkError(
+                "--write-transform needs --dim=N: without it the model takes vectors as they are"
+            )
+
+
 class TwoCovariance(NamedTuple):
     """mean (D,), within (D,D), between (D,D): the parameters as the lecture writes them (mu, Swc, Sac)."""
 
@@ -42,46 +79,109 @@ class TwoCovariance(NamedTuple):
     between: np.ndarray
 
 
+class SpeakerGroups(NamedTuple):
+    """ClassStats as EM needs them: the speakers grouped by their number of vectors, G groups.
+
+    sizes (G,): vectors of each speaker of the group; speakers (G,): how many there are; means (G,D): the mean
+    of their means; rows (R,D): for each group rows r, together worth the squares of its speakers' means,
+    sum of r r' = sum over speakers of (xbar - mean)(xbar - mean)'; group (R,): whose they are; scatter (D,D).
+    """
+
+    sizes: np.ndarray
+    speakers: np.ndarray
+    means: np.ndarray
+    rows: np.ndarray
+    group: np.ndarray
+    scatter: np.ndarray
+
+    @classmethod
+    def of(cls, stats):
+        """Group ClassStats; groups of more speakers than dimensions shrink to the triangle of a QR."""
+        sizes, group, speakers = np.unique(stats.counts, return_inverse=True, return_counts=True)
+        order = np.argsort(group, kind="stable")
+        means, rows = [], []
+        for members in np.split(stats.means[order], np.cumsum(speakers)[:-1]):
+            means.append(members.mean(axis=0))
+            centred = members - means[-1]
+            rows.append(np.linalg.qr(centred, mode="r") if len(centred) > stats.dim else centred)
+        of_rows = np.repeat(np.arange(len(sizes)), [len(part) for part in rows])
+        return cls(sizes, speakers, np.array(means), np.concatenate(rows), of_rows, stats.scatter)
+
+    @property
+    def num_vectors(self):
+        """N, the number of vectors."""
+        return int(self.sizes @ self.speakers)
+
+    @property
+    def num_classes(self):
+        """S, the number of speakers."""
+        return int(self.speakers.sum())
+
+    @property
+    def dim(self):
+        """D, the dimension of the vectors."""
+        return self.means.shape[1]
+
+    def about(self, mean):
+        """Rows (G+R,D) worth the squares of all speakers' means about ``mean`` (D,).
+
+        The first G are the groups' own means times the root of their number of speakers.
+        """
+        return np.concatenate((self.weighted(self.means - mean), self.rows))
+
+    def weighted(self, of_groups):
+        """``of_groups`` (G,D) or (D,) times the root of the groups' numbers of speakers, (G,D)."""
+        return np.sqrt(self.speakers)[:, None] * of_groups
+
+    def of_row(self, of_groups):
+        """Values (G,...) of groups for each of the rows that ``about`` gives, (G+R,...)."""
+        return np.concatenate((of_groups, of_groups[self.group]))
+
+
 class Expectations(NamedTuple):
     """What an E-step leaves, in the space u = V(x - mean), x = mean + V^-1 u; ``log_likelihood`` is ln p(X).
 
-    u (S,D): the speakers' means; posterior (S,D): E[z_s]; variance_sum, weighted_variance_sum (D,): the sums
-    over speakers of C_n and of n C_n, which are diagonal here.
+    transform, inverse (D,D): V and V^-1; u (G+R,D): the rows of SpeakerGroups.about(mean); posterior (G+R,D):
+    the same rows of E[z_s] - mean, which is linear in u; variance (G,D): C_n, diagonal here.
     """
 
+    transform: np.ndarray
     inverse: np.ndarray
     u: np.ndarray
     posterior: np.ndarray
-    variance_sum: np.ndarray
-    weighted_variance_sum: np.ndarray
+    variance: np.ndarray
     log_likelihood: float
 
 
-def train_plda(stats, options=None):
+def train_plda(stats, options=None, report=None):
     """Train a Plda on ClassStats; logs ln p of the data at the start and after each iteration.
 
     By default mu is estimated inside EM by maximum likelihood [lecture] and EM starts at the estimate by
     moments, which is the answer itself where all speakers have equally many vectors and that covariance is
     positive definite. With ``kaldi_compat`` it is Kaldi's estimator [K]. Shrinkage acts on the pooled
-    scatter, once, so EM stays exact on what it is given. Raises VoxarkError with the reason when the data
-    cannot support the model.
+    scatter, once, so EM stays exact on what it is given. ``report``: a voxark.em_report.EmReport or None.
+    Raises VoxarkError with the reason when the data cannot support the model.
     """
     options = options or PldaTrainingOptions()
-    if options.num_em_iters < 0:
-        raise VoxarkError(f"--num-em-iters={options.num_em_iters}: a number from 0 is expected")
-    check_shrinkage(options.shrinkage)
+    _check_options(options)
     check_stats(stats, options.shrinkage)
     if options.shrinkage > 0:
         stats = stats._replace(scatter=shrink(stats.scatter, options.shrinkage))
     check_rank(stats)
     model = start_kaldi(stats) if options.kaldi_compat else start_moments(stats)
-    previous = None
-    for iteration in range(options.num_em_iters + 1):
-        expectations = e_step(stats, model)
-        _log(iteration, expectations.log_likelihood, previous, stats, model)
-        previous = expectations.log_likelihood
-        if iteration < options.num_em_iters:
-            model = m_step(stats, model, expectations, fixed_mean=options.kaldi_compat)
+    groups = SpeakerGroups.of(stats)
+    expectations = e_step(groups, model)
+    _log(0, expectations.log_likelihood, None, groups, model)
+    for iteration in range(1, options.num_em_iters + 1):
+        before = model, expectations
+        model = m_step(groups, model, expectations, fixed_mean=options.kaldi_compat)
+        expectations = e_step(groups, model)
+        _log(iteration, expectations.log_likelihood, before[1].log_likelihood, groups, model)
+        if report is not None:
+            from voxark.backend.plda_report import em_terms
+
+            report.add(iteration, "E", em_terms(groups, *before, *before))
+            report.add(iteration, "M", em_terms(groups, *before, model, expectations))
     plda = Plda.from_covariances(*model)
     logger.info(
         "psi from %.4g to %.4g, sum %.4g; %d of %d above 0.1",
@@ -94,13 +194,32 @@ def train_plda(stats, options=None):
     return plda
 
 
-def _log(iteration, log_likelihood, previous, stats, model):
+def train_reduced(stats, options, reduction, report=None):
+    """train_plda on the leading principal directions: (Plda, A (dim,D)); (Plda, None) without reduction."""
+    reduction.check()
+    if not reduction.dim:
+        return train_plda(stats, options, report), None
+    if reduction.dim > stats.dim:
+        raise VoxarkError(
+            f"--dim={reduction.dim}: the vectors have dimension {stats.dim}, so 1 to {stats.dim}"
+        )
+    matrix = principal_directions(stats, reduction.dim)
+    return train_plda(stats.projected(matrix), options, report), matrix
+
+
+def _check_options(options):
+    if options.num_em_iters < 0:
+        raise VoxarkError(f"--num-em-iters={options.num_em_iters}: a number from 0 is expected")
+    check_shrinkage(options.shrinkage)
+
+
+def _log(iteration, log_likelihood, previous, groups, model):
     """Log one iteration; a fall of ln p beyond rounding cannot come from EM and ends the training."""
-    change = "" if previous is None else f" (change {(log_likelihood - previous) / stats.num_vectors:+.3g})"
+    change = "" if previous is None else f" (change {(log_likelihood - previous) / groups.num_vectors:+.3g})"
     logger.info(
         "iteration %d: ln p per vector %.6f%s, trace within %.6g, between %.6g",
         iteration,
-        log_likelihood / stats.num_vectors,
+        log_likelihood / groups.num_vectors,
         change,
         np.trace(model.within),
         np.trace(model.between),
@@ -131,58 +250,52 @@ def start_moments(stats):
     centred = stats.means - mean
     within = stats.scatter / (stats.num_vectors - stats.num_classes)
     of_means = centred.T @ centred / stats.num_classes
-    spread, transform = diagonalise(within, symmetric(of_means))
+    spread, _, inverse = diagonal_form(within, symmetric(of_means))
     noise = np.mean(1.0 / stats.counts)
-    inverse = np.linalg.inv(transform)
     between = (inverse * np.maximum(spread - noise, 0.1 * noise)) @ inverse.T
     return TwoCovariance(mean, symmetric(within), symmetric(between))
 
 
-def e_step(stats, model):
-    """Posteriors of the speakers' variables z_s and ln p(X) under a TwoCovariance.
+def e_step(groups, model):
+    """Posteriors of the speakers' variables z_s and ln p(X) under a TwoCovariance, from SpeakerGroups.
 
     In u: C_n = psi/(1+n psi), E[z_s] = n psi/(1+n psi) u_s, and
     ln p = -1/2 sum_s [n D ln 2pi + n ln|Swc| + sum_d ln(1+n psi) + tr(Swc^-1 W_s) + n sum_d u^2/(1+n psi)].
     """
-    psi, transform = diagonalise(model.within, model.between)
-    u = (stats.means - model.mean) @ transform.T
-    sizes, group, speakers = np.unique(stats.counts, return_inverse=True, return_counts=True)
-    growth = 1.0 + sizes[:, None] * psi  # (distinct n, D)
+    psi, transform, inverse = diagonal_form(model.within, model.between)
+    u = groups.about(model.mean) @ transform.T
+    growth = 1.0 + groups.sizes[:, None] * psi  # (G, D)
     variance = psi / growth
-    posterior = (sizes[:, None] * variance)[group] * u
+    posterior = groups.of_row(groups.sizes[:, None] * variance) * u
     log_det_within = -2.0 * np.linalg.slogdet(transform)[1]
-    whitened_scatter = np.sum((transform @ stats.scatter) * transform)
+    whitened_scatter = np.sum((transform @ groups.scatter) * transform)
     # u^2/(1+n psi) = u (u - E[z]), as E[z] = n psi/(1+n psi) u
-    means_term = stats.counts @ np.einsum("sd,sd->s", u, u - posterior)
+    means_term = groups.of_row(groups.sizes) @ np.einsum("rd,rd->r", u, u - posterior)
     log_likelihood = -0.5 * (
-        stats.num_vectors * (stats.dim * np.log(2 * np.pi) + log_det_within)
-        + speakers @ np.log(growth).sum(axis=1)
+        groups.num_vectors * (groups.dim * np.log(2 * np.pi) + log_det_within)
+        + groups.speakers @ np.log(growth).sum(axis=1)
         + whitened_scatter
         + means_term
     )
-    return Expectations(
-        np.linalg.inv(transform),
-        u,
-        posterior,
-        speakers @ variance,
-        (speakers * sizes) @ variance,
-        float(log_likelihood),
-    )
+    return Expectations(transform, inverse, u, posterior, variance, float(log_likelihood))
 
 
-def m_step(stats, model, expectations, fixed_mean=False):
+def m_step(groups, model, expectations, fixed_mean=False):
     """Maximise over mu (unless ``fixed_mean``), Swc and Sac; returns a TwoCovariance.
 
     Sac = 1/S sum_s [C_n + (E[z]-mu)(E[z]-mu)'], Swc = 1/N sum_s [W_s + n (xbar-E[z])(xbar-E[z])' + n C_n].
     """
-    inverse, u, posterior = expectations.inverse, expectations.u, expectations.posterior
-    shift = np.zeros(stats.dim) if fixed_mean else posterior.mean(axis=0)
-    centred = posterior - shift
-    between = centred.T @ centred + np.diag(expectations.variance_sum)
-    residual = (u - posterior) * np.sqrt(stats.counts)[:, None]
-    within = residual.T @ residual + np.diag(expectations.weighted_variance_sum)
+    _, inverse, u, posterior, variance, _ = expectations
+    num_groups = len(groups.sizes)
+    centred, shift = posterior.copy(), np.zeros(groups.dim)
+    if not fixed_mean:
+        shift = np.sqrt(groups.speakers) @ posterior[:num_groups] / groups.num_classes
+        centred[:num_groups] -= groups.weighted(shift)
+    between = centred.T @ centred + np.diag(groups.speakers @ variance)
+    residual = (u - posterior) * np.sqrt(groups.of_row(groups.sizes))[:, None]
+    within = residual.T @ residual + np.diag((groups.speakers * groups.sizes) @ variance)
     return TwoCovariance(
         model.mean + inverse @ shift,
-        symmetric(stats.scatter + inverse @ within @ inverse.T) / stats.num_vectors,
-        symmetric(inverse @ between @ inverse.T) / stats.num_classes,
+        symmetric(groups.scatter + inverse @ within @ inverse.T) / groups.num_vectors,
+        symmetric(inverse @ between @ inverse.T) / groups.num_classes,
     )

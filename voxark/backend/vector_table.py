@@ -20,29 +20,45 @@ class VectorTable(NamedTuple):
         return np.fromiter((rows.get(key, -1) for key in keys), np.int64, len(keys))
 
 
-def collect_vectors(entries, wanted=None):
-    """Collect (key, vector) entries into a VectorTable.
+def collect_vectors(entries, wanted=None, leave_out=None):
+    """Collect a reader of vectors (voxark.tables), or (key, vector) pairs, into a VectorTable.
 
-    Only the keys ``wanted`` (anything with ``in``) are kept, if given. Raises VoxarkError naming the key for
-    a vector of another dimension than the first, or with a NaN or an infinity in it.
+    Only the keys ``wanted`` (anything with ``in``) are kept, if given; ``leave_out(key)`` is told the others.
+    Raises VoxarkError naming the key for a vector of another dimension than the first, or with a NaN or an
+    infinity in it.
     """
-    keys, vectors, same = [], [], SameDimension()
-    for key, vector in entries:
-        if wanted is not None and key not in wanted:
-            continue
-        same.require(key, len(vector))
-        keys.append(key)
-        vectors.append(vector)
-    if not keys:
+    runs = entries.runs() if hasattr(entries, "runs") else (([key], vector[None]) for key, vector in entries)
+    all_keys, parts, same = [], [], SameDimension()
+    for keys, x in runs:
+        if wanted is not None:
+            kept = [key in wanted for key in keys]
+            if not all(kept):
+                if leave_out is not None:
+                    for key, keep in zip(keys, kept):
+                        if not keep:
+                            leave_out(key)
+                keys, x = [key for key, keep in zip(keys, kept) if keep], x[kept]
+                if not keys:
+                    continue
+        same.require(keys[0], x.shape[1])
+        all_keys += keys
+        parts.append(x)
+    if not all_keys:
         return VectorTable([], np.zeros((0, 0), np.float32))
-    x = np.stack(vectors)
-    finite = np.isfinite(x).all(axis=1)
-    if not finite.all():
-        bad = np.flatnonzero(~finite)
+    x = np.concatenate(parts)
+    _check_finite(all_keys, x)
+    return VectorTable(all_keys, x)
+
+
+def _check_finite(keys, x):
+    with np.errstate(invalid="ignore", over="ignore"):
+        if np.isfinite(x.sum(dtype=np.float64)):  # one pass; where it fails, the rows that are bad are found
+            return
+    bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
+    if len(bad):
         raise VoxarkError(
             f"{keys[bad[0]]}: the vector holds NaN or infinite values ({len(bad)} of {len(keys)} vectors do)"
         )
-    return VectorTable(keys, x)
 
 
 def number_labels(labels):

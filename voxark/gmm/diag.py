@@ -158,3 +158,9 @@ class DiagGmm:
         """Return the model of the components ``chosen`` (indices or booleans), weights scaled to sum 1."""
         weights = self.weights[chosen]
         return DiagGmm(weights / weights.sum(), self.means[chosen], self.variances[chosen])
+
+    def to_full(self):
+        """Return the FullGmm of the same weights, means and variances [K: gmm-global-to-fgmm]."""
+        from voxark.gmm.full import FullGmm
+
+        return FullGmm(self.weights, self.means, self.variances[:, :, None] * np.eye(self.dim))

@@ -15,6 +15,8 @@ WHITE = b" \t\n\r"
 _LONGEST_WORD = 4096
 _INT32 = struct.Struct("<bi")  # a size mark and the number
 _FLOAT32 = struct.Struct("<bf")
+_FLOAT64 = struct.Struct("<bd")
+_UINT16 = struct.Struct("<BH")
 _SIZED_INT = np.dtype([("size", "i1"), ("value", "<i4")])
 
 
@@ -135,14 +137,29 @@ def write_float(out, value, binary):
     out.write(data if binary else b"%.7g " % _FLOAT32.unpack(data)[1])
 
 
+def write_double(out, value, binary):
+    """Write a float64, which :func:`read_float` reads too."""
+    out.write(_FLOAT64.pack(8, value) if binary else b"%.7g " % value)
+
+
 def read_flags(source, binary):
-    """Read a uint16 bit field (size mark 0xFE in binary)."""
+    """Read a uint16 bit field (size mark 0xFE in binary: unsigned types have a negative size)."""
     if not binary:
-        return _read_word(source, parse_int, "an integer")
-    data = source.read(3)
-    if data[0] != 0xFE:
+        at = source.position
+        if 0 <= (flags := _read_word(source, parse_int, "an integer")) < 1 << 16:
+            return flags
+        raise source.error(f"an unsigned integer of 16 bits was expected, {flags} was found", at)
+    size, flags = _UINT16.unpack(source.read(3))
+    if size != 0xFE:
         raise source.error("an unsigned 2-byte integer was expected", source.position - 3)
-    return struct.unpack_from("<H", data, 1)[0]
+    return flags
+
+
+def write_flags(out, value, binary):
+    """Write a uint16 bit field."""
+    if not 0 <= value < 1 << 16:
+        raise VoxarkError(f"{value} does not fit an unsigned integer of 16 bits")
+    out.write(_UINT16.pack(0xFE, value) if binary else b"%d " % value)
 
 
 # ---------------------------------------------------------------------------------------------- many integers

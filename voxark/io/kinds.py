@@ -11,6 +11,7 @@ import numpy as np
 from voxark import kaldi_files
 from voxark.io.basic_types import parse_float, parse_int, read_text_line
 from voxark.errors import VoxarkError
+from voxark.io import hmm_files, plda_stats_file
 from voxark.io.streams import BadValue
 
 
@@ -136,7 +137,9 @@ KINDS = {
     "vec": Codec(kaldi_files.read_vector, kaldi_files.write_vector, ndim=1),
     "ivec": Codec(kaldi_files.read_int_vector, kaldi_files.write_int_vector, ndim=1),
     "iivec": Codec(kaldi_files.read_int_lists, kaldi_files.write_int_lists),
+    "gselect-arrays": Codec(kaldi_files.read_selection_arrays, kaldi_files.write_selection_arrays),
     "post": Codec(kaldi_files.read_posterior, kaldi_files.write_posterior),
+    "post-arrays": Codec(kaldi_files.read_posterior_arrays, kaldi_files.write_posterior_arrays),
     "float": _number_codec(kaldi_files.read_float, kaldi_files.write_float, parse_float, "one number"),
     "int": _number_codec(kaldi_files.read_int, kaldi_files.write_int, parse_int, "one integer"),
     "token": Codec(_read_one_word, _write_one_word, line=True),
@@ -144,7 +147,15 @@ KINDS = {
     "wav": Codec(_read_wave, _write_wave, line=True),
     "htk": Codec(None, _write_htk, line=True),  # written only: (features, parameter kind)
     "diag-gmm": _model_codec(kaldi_files.read_diag_gmm, kaldi_files.write_diag_gmm),
+    "full-gmm": _model_codec(kaldi_files.read_full_gmm, kaldi_files.write_full_gmm),
+    "gmm": _model_codec(kaldi_files.read_gmm, kaldi_files.write_gmm),
+    "gmm-accs": _model_codec(kaldi_files.read_gmm_accs, kaldi_files.write_gmm_accs),
+    "ivector-extractor": _model_codec(kaldi_files.read_ivector_extractor,
+                                      kaldi_files.write_ivector_extractor),
+    "ivector-stats": _model_codec(kaldi_files.read_ivector_stats, kaldi_files.write_ivector_stats),
     "plda": _model_codec(kaldi_files.read_plda, kaldi_files.write_plda),
+    "plda-stats": _model_codec(plda_stats_file.read_plda_stats, plda_stats_file.write_plda_stats),
+    "hmm": _model_codec(hmm_files.read_hmm, hmm_files.write_hmm),
 }
 
 

@@ -1,6 +1,7 @@
 """Rspecifiers, wspecifiers, ranges, script lines and the order of keys: Kaldi's grammar of tables."""
 
 import logging
+import operator
 import re
 from array import array
 from typing import NamedTuple
@@ -120,6 +121,14 @@ class KeyOrder:
     def __init__(self, name, must_be_sorted=False):
         self.name, self.must_be_sorted = name, must_be_sorted
         self.last, self.hashes, self.known = "", array("q"), None
+
+    def accept_sorted(self, keys):
+        """Take notice of keys that go on in sorted order, all at once; False, with nothing done, where not."""
+        if self.known is not None or not (keys[0] > self.last and all(map(operator.lt, keys, keys[1:]))):
+            return False
+        self.last = keys[-1]
+        self.hashes.extend(map(hash, keys))
+        return True
 
     def check(self, key):
         """Take notice of a key, or raise BadValue."""

@@ -185,6 +185,10 @@ class Source:
             self._fill(number)
         return self._buffer[self._at: self._at + number]
 
+    def advance(self, number):
+        """Pass over bytes that have been peeked at."""
+        self._at += number
+
     def read_until(self, delimiters, limit=_LONGEST_LINE):
         """Read up to and including the first of the ``delimiters`` (bytes), else to the end or ``limit``."""
         search, searched = _pattern(delimiters).search, 0

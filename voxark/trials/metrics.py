@@ -153,6 +153,8 @@ class Roc:
         if best == len(costs) - 1:
             return float(costs[-1]), np.inf
         score = self._thresholds[best - 1]
+        if score == np.inf:  # inf as a threshold rejects everything: the largest number accepts the infinite scores
+            return float(costs[best]), float(max(np.finfo(np.float64).max, self._neighbour(score, -1)))
         return float(costs[best]), float(self._midpoint(self._neighbour(score, -1), score))
 
     def act_dcf(self, p_target=0.01, c_miss=1.0, c_fa=1.0):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from voxark.arrays import Device
 from voxark.backend.cosine import cosine_terms, dot_terms
 from voxark.backend.vectors import length_normalize
 from voxark.errors import VoxarkError
@@ -59,13 +60,16 @@ def similarity_terms(backend, enrolment, test, mode="mean", average_after_norm=F
 # ---------------------------------------------------------------------------------------------- blocks
 
 
-def score_pairs(terms, enroll, test):
+def score_pairs(terms, enroll, test, device=None):
     """Scores (N,) float64 of the pairs of models enroll[p] and tests test[p], integer arrays (N,).
 
     Pairs are taken model by model. Blocks of models that meet many of the tests are scored by a matrix
     product and the pairs picked from it; where few pairs are asked for, their vectors are gathered. Memory
-    beyond the vectors and the result is bounded whatever the list.
+    beyond the vectors and the result is bounded whatever the list. ``device``: a voxark.arrays.Device, where
+    the scores come about (by default numpy's).
     """
+    device = device or Device()
+    terms = terms.on(device)
     num_models, num_tests = len(terms.left), len(terms.right)
     scores = np.empty(len(enroll))
     order = None if (np.diff(enroll) >= 0).all() else np.argsort(enroll, kind="stable")
@@ -80,19 +84,21 @@ def score_pairs(terms, enroll, test):
         rows = min(step, num_models - first)
         if (end - begin) * _PAIR_COST >= rows * num_tests:
             block = terms.dense(slice(first, first + rows))
-            scores[chosen] = block[enroll[chosen] - first, test[chosen]]
+            picked = block[device.asarray(enroll[chosen] - first), device.asarray(test[chosen])]
+            scores[chosen] = device.to_numpy(picked)
         else:
-            scores[chosen] = _gathered(terms, enroll[chosen], test[chosen])
+            scores[chosen] = _gathered(terms, enroll[chosen], test[chosen], device)
     return scores
 
 
-def _gathered(terms, enroll, test):
+def _gathered(terms, enroll, test, device):
     step = max(1, _BLOCK_VALUES // max(1, terms.left.shape[1]))
-    parts = [
-        terms.pairs(enroll[begin : begin + step], test[begin : begin + step])
-        for begin in range(0, len(enroll), step)
-    ]
-    return np.concatenate(parts)
+    scores = np.empty(len(enroll))
+    for begin in range(0, len(enroll), step):
+        part = slice(begin, begin + step)
+        pairs = terms.pairs(device.asarray(enroll[part]), device.asarray(test[part]), device.xp)
+        scores[part] = device.to_numpy(pairs)
+    return scores
 
 
 def trials_by_test(trials):

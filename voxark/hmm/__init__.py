@@ -1,0 +1,1 @@
+"""Hidden Markov models whose states emit from Gaussian mixtures: algorithms on arrays, training, decoding."""
