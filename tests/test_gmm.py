@@ -11,10 +11,11 @@ from helpers import golden, needs_golden
 from voxark import tables
 from voxark.errors import VoxarkError
 from voxark.gmm import diag_em, em, estep, init
-from voxark.gmm.diag import DiagGmm, log_sum_exp
+from voxark.gmm.diag import DiagGmm
 from voxark.gmm.em import EmOptions, e_step, m_step, train_gmm
 from voxark.gmm.init import InitOptions
 from voxark.gmm.map import MapOptions, map_adapt
+from voxark.gmm.mixture import log_sum_exp
 from voxark.gmm.score import GmmScorer, gmm_llr
 from voxark.kaldi_files import DiagGmmParams
 

@@ -13,10 +13,11 @@ from voxark import tables
 from voxark.arrays import Device
 from voxark.errors import VoxarkError
 from voxark.gmm import estep, full_em
-from voxark.gmm.diag import DiagGmm, log_sum_exp
+from voxark.gmm.diag import DiagGmm
 from voxark.gmm.em import EmOptions, UpdateOptions, e_step, m_step, new_e_step, train_gmm
 from voxark.gmm.full import FullGmm
 from voxark.gmm.init import InitOptions
+from voxark.gmm.mixture import log_sum_exp
 from voxark.gmm.model import read_gmm, write_gmm
 from voxark.packed import pack_lower, packed_dim, unpack_lower
 

@@ -16,11 +16,11 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import argparse
 import sys
-import time
 import warnings
 from pathlib import Path
 
 import numpy as np
+from timing import best_time
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -60,16 +60,6 @@ def our_iteration(x, gmm, double):
         return accs.log_likelihood / accs.num_frames
 
     return iterate
-
-
-def best_time(iterate, repeats):
-    """Return (seconds of the fastest of ``repeats`` calls, its value)."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        value = iterate()
-        times.append(time.perf_counter() - start)
-    return min(times), value
 
 
 def product_speed():

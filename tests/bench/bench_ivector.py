@@ -19,10 +19,10 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from timing import best_time
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -99,16 +99,6 @@ def extract_ours(utterances, model):
     """i-vectors (U,R), as extract-ivectors computes them."""
     step = EStep(model)
     return np.concatenate([step.means(n, f) for _, n, f in Blocks(utterances, model)])
-
-
-def best_time(work, repeats):
-    """Return (seconds of the fastest of ``repeats`` calls, its value)."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        value = work()
-        times.append(time.perf_counter() - start)
-    return min(times), value
 
 
 def program(folder, name, out):

@@ -17,22 +17,17 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from timing import best_time
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from voxark import tables  # noqa: E402
 from voxark.backend.class_stats import accumulate  # noqa: E402
-from voxark.backend.plda_em import (  # noqa: E402
-    SpeakerGroups,
-    e_step,
-    m_step,
-    start_kaldi,
-)
+from voxark.backend.plda_em import SpeakerGroups, e_step, m_step, start_kaldi  # noqa: E402
 from voxark.backend.vector_table import collect_vectors  # noqa: E402
 
 ITERATIONS = 10
@@ -74,16 +69,6 @@ def our_training(x, labels):
     for _ in range(ITERATIONS):
         model = m_step(groups, model, e_step(groups, model), fixed_mean=True)
     return e_step(groups, model).log_likelihood
-
-
-def best_time(function, repeats):
-    """(seconds of the fastest of ``repeats`` calls, the value)."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        value = function()
-        times.append(time.perf_counter() - start)
-    return min(times), value
 
 
 def draw(rng, counts, dim):

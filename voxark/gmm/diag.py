@@ -9,23 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from voxark.errors import VoxarkError
+from voxark.gmm.mixture import LOG_2PI, Mixture
 from voxark.kaldi_files import DiagGmmParams
 
 logger = logging.getLogger(__name__)
 
-LOG_2PI = float(np.log(2.0 * np.pi))
-
-
-def log_sum_exp(a, axis):
-    """Return ln sum exp(a) along ``axis`` without overflow; a line of -inf alone gives -inf, never NaN."""
-    peak = a.max(axis=axis, keepdims=True)
-    peak = np.where(np.isfinite(peak), peak, 0.0)
-    with np.errstate(divide="ignore"):
-        return np.log(np.exp(a - peak).sum(axis=axis)) + peak.squeeze(axis)
-
 
 @dataclass(frozen=True)
-class DiagGmm:
+class DiagGmm(Mixture):
     """A mixture of C Gaussians with diagonal covariances over D dimensions, in float64.
 
     weights (C,) sum to 1 in a model of ours (files of others are taken as they are; 0 is allowed),
@@ -36,32 +27,12 @@ class DiagGmm:
     means: np.ndarray
     variances: np.ndarray
 
+    SPREAD = "variances"
+
     def __post_init__(self):
-        for name in ("weights", "means", "variances"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
-        if self.means.ndim != 2 or self.means.size == 0:
-            raise VoxarkError(f"GMM has means of shape {self.means.shape}, expected (components, dimension)")
-        if self.variances.shape != self.means.shape or self.weights.shape != self.means.shape[:1]:
-            raise VoxarkError(
-                f"GMM has {self.weights.shape} weights, {self.means.shape} means and "
-                f"{self.variances.shape} variances: the shapes disagree"
-            )
-        if not (np.isfinite(self.weights).all() and self.weights.min() >= 0 and self.weights.max() > 0):
-            raise VoxarkError("GMM has a weight that is negative or not a number, or no weight above zero")
-        if not np.isfinite(self.means).all():
-            raise VoxarkError("GMM has a mean that is not a finite number")
+        self._check(lambda num_gauss, dim: (num_gauss, dim))
         if not (np.isfinite(self.variances).all() and self.variances.min() > 0):
             raise VoxarkError("GMM has a variance that is not a positive number")
-
-    @property
-    def num_gauss(self):
-        """Number of components C."""
-        return len(self.weights)
-
-    @property
-    def dim(self):
-        """Dimension D of the features."""
-        return self.means.shape[1]
 
     @classmethod
     def from_params(cls, params):
@@ -110,10 +81,6 @@ class DiagGmm:
         w = np.concatenate(((self.means - offset) / self.variances, -0.5 / self.variances), axis=1)
         return self.log_constants(offset), w
 
-    def mean(self):
-        """Return the mean (D,) of the whole mixture."""
-        return self.weights @ self.means / self.weights.sum()
-
     def total_variance(self):
         """Return the variance (D,) of the whole mixture: within the components plus between them."""
         spread = self.variances + np.square(self.means - self.mean())
@@ -124,9 +91,7 @@ class DiagGmm:
 
         Raises VoxarkError when the dimension is not the model's.
         """
-        x = np.asarray(x)
-        if x.ndim != 2 or x.shape[1] != self.dim:
-            raise VoxarkError(f"features have shape {x.shape}, the GMM has dimension {self.dim}")
+        x = self.check_features(x)
         offset = self.mean()
         g, w = self.exponential_form(offset)
         z = np.empty((len(x), 2 * self.dim))
@@ -134,30 +99,8 @@ class DiagGmm:
         np.square(z[:, : self.dim], out=z[:, self.dim :])
         return z @ w.T + g
 
-    def log_likelihood(self, x):
-        """Return ln p(x_n) as (N,) float64 for frames x (N,D)."""
-        return log_sum_exp(self.component_log_likelihoods(x), axis=1)
-
-    def split(self, target, rng, perturb=0.1):
-        """Return a model of ``target`` components made by halving the heaviest one again and again [K].
-
-        The two halves (first on ties) get the means +-perturb*r*std, r from ``rng.standard_normal``.
-        """
-        weights, means, variances = list(self.weights), list(self.means), list(self.variances)
-        while len(weights) < target:
-            heaviest = int(np.argmax(weights))
-            step = perturb * rng.standard_normal(self.dim) * np.sqrt(variances[heaviest])
-            weights[heaviest] /= 2.0
-            weights.append(weights[heaviest])
-            means.append(means[heaviest] + step)
-            means[heaviest] = means[heaviest] - step
-            variances.append(variances[heaviest])
-        return DiagGmm(np.array(weights), np.array(means), np.array(variances))
-
-    def keep(self, chosen):
-        """Return the model of the components ``chosen`` (indices or booleans), weights scaled to sum 1."""
-        weights = self.weights[chosen]
-        return DiagGmm(weights / weights.sum(), self.means[chosen], self.variances[chosen])
+    def _deviation(self, component, draw):
+        return draw * np.sqrt(self.variances[component])
 
     def to_full(self):
         """Return the FullGmm of the same weights, means and variances [K: gmm-global-to-fgmm]."""

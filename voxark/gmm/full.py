@@ -10,7 +10,8 @@ from functools import cached_property
 import numpy as np
 
 from voxark.errors import VoxarkError
-from voxark.gmm.diag import LOG_2PI, DiagGmm, log_sum_exp
+from voxark.gmm.diag import DiagGmm
+from voxark.gmm.mixture import LOG_2PI, Mixture
 from voxark.kaldi_files import FullGmmParams
 from voxark.packed import pack_lower, unpack_lower
 
@@ -18,7 +19,7 @@ MAX_CELLS = 1 << 20  # numbers of a block of component_log_likelihoods: 8 MiB
 
 
 @dataclass(frozen=True)
-class FullGmm:
+class FullGmm(Mixture):
     """A mixture of C Gaussians with full covariances over D dimensions, in float64.
 
     weights (C,) sum to 1 in a model of ours (files of others are taken as they are; 0 is allowed),
@@ -30,31 +31,11 @@ class FullGmm:
     means: np.ndarray
     covars: np.ndarray
 
+    SPREAD = "covars"
+
     def __post_init__(self):
-        for name in ("weights", "means", "covars"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
-        if self.means.ndim != 2 or self.means.size == 0:
-            raise VoxarkError(f"GMM has means of shape {self.means.shape}, expected (components, dimension)")
-        if self.covars.shape != (*self.means.shape, self.dim) or self.weights.shape != self.means.shape[:1]:
-            raise VoxarkError(
-                f"GMM has {self.weights.shape} weights, {self.means.shape} means and "
-                f"{self.covars.shape} covariances: the shapes disagree"
-            )
-        if not (np.isfinite(self.weights).all() and self.weights.min() >= 0 and self.weights.max() > 0):
-            raise VoxarkError("GMM has a weight that is negative or not a number, or no weight above zero")
-        if not np.isfinite(self.means).all():
-            raise VoxarkError("GMM has a mean that is not a finite number")
+        self._check(lambda num_gauss, dim: (num_gauss, dim, dim))
         object.__setattr__(self, "cholesky", cholesky_factors(self.covars, "covariance"))
-
-    @property
-    def num_gauss(self):
-        """Number of components C."""
-        return len(self.weights)
-
-    @property
-    def dim(self):
-        """Dimension D of the features."""
-        return self.means.shape[1]
 
     @classmethod
     def from_params(cls, params):
@@ -102,10 +83,6 @@ class FullGmm:
         whitened = np.matmul(self.whitening, (self.means - offset)[:, :, None])[:, :, 0]
         return self.log_peaks() - 0.5 * np.square(whitened).sum(axis=1)
 
-    def mean(self):
-        """Return the mean (D,) of the whole mixture."""
-        return self.weights @ self.means / self.weights.sum()
-
     def total_covariance(self):
         """Return the covariance (D,D) of the whole mixture: within the components plus between them."""
         share = self.weights / self.weights.sum()
@@ -122,9 +99,7 @@ class FullGmm:
         The distances are |L_c^-1 (x - mean_c)|^2 with covar_c = L_c L_c'; all components are one product a
         block. Raises VoxarkError when the dimension is not the model's.
         """
-        x = np.asarray(x)
-        if x.ndim != 2 or x.shape[1] != self.dim:
-            raise VoxarkError(f"features have shape {x.shape}, the GMM has dimension {self.dim}")
+        x = self.check_features(x)
         offset = self.mean()
         stacked = self.whitening.reshape(-1, self.dim).T
         means = np.matmul(self.whitening, (self.means - offset)[:, :, None]).reshape(-1)
@@ -139,32 +114,8 @@ class FullGmm:
         lls += self.log_peaks()
         return lls
 
-    def log_likelihood(self, x):
-        """Return ln p(x_n) as (N,) float64 for frames x (N,D)."""
-        return log_sum_exp(self.component_log_likelihoods(x), axis=1)
-
-    def split(self, target, rng, perturb=0.1):
-        """Return a model of ``target`` components made by halving the heaviest one again and again [K].
-
-        The two halves (first on ties) get the means +-perturb*L r, L L' the covariance, r from
-        ``rng.standard_normal``.
-        """
-        weights, means = list(self.weights), list(self.means)
-        source = list(range(self.num_gauss))  # the component whose covariance each one has
-        while len(weights) < target:
-            heaviest = int(np.argmax(weights))
-            step = perturb * self.cholesky[source[heaviest]] @ rng.standard_normal(self.dim)
-            weights[heaviest] /= 2.0
-            weights.append(weights[heaviest])
-            means.append(means[heaviest] + step)
-            means[heaviest] = means[heaviest] - step
-            source.append(source[heaviest])
-        return FullGmm(np.array(weights), np.array(means), self.covars[source])
-
-    def keep(self, chosen):
-        """Return the model of the components ``chosen`` (indices or booleans), weights scaled to sum 1."""
-        weights = self.weights[chosen]
-        return FullGmm(weights / weights.sum(), self.means[chosen], self.covars[chosen])
+    def _deviation(self, component, draw):
+        return self.cholesky[component] @ draw
 
     def to_diag(self):
         """Return the DiagGmm of the same weights, means and variances [K: fgmm-global-to-gmm]."""

@@ -7,7 +7,7 @@ With q_nc the posterior (EM) or one-hot (Viterbi) under the old model, and p(x_n
 import numpy as np
 
 from voxark.em_report import EmTerms
-from voxark.gmm.diag import log_sum_exp
+from voxark.gmm.mixture import log_sum_exp
 
 MAX_CELLS = 1 << 20  # posteriors at a time: 8 MiB
 

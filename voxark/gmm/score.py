@@ -9,7 +9,7 @@ import numpy as np
 
 from voxark.checks import check_finite
 from voxark.errors import VoxarkError
-from voxark.gmm.diag import log_sum_exp
+from voxark.gmm.mixture import log_sum_exp
 
 MAX_CELLS = 1 << 22  # log-likelihoods held at a time: 32 MiB
 

@@ -45,7 +45,7 @@ def _forward(hmm, b, packing):
 
 
 def _dense_step(hmm):
-    """The function that fills best and back (n,S) of a time from the best before, over all pairs of states."""
+    """Return the function that fills best and back (n,S) from the best before, over all pairs of states."""
     into = safe_log(np.ascontiguousarray(hmm.transitions.T))
 
     def step(before, best, back):
