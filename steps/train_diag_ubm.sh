@@ -53,6 +53,7 @@ data=${1%/} num_gauss=$2 dir=${3%/} ext=dubm
 [[ $num_gauss =~ ^[1-9][0-9]*$ ]] || step_die "<num-gauss> is $num_gauss: expected a number above zero"
 cmvn_config=$(step_config "$cmvn_config")
 
+em_check
 mkdir -p "$dir"
 cp "$cmvn_config" "$dir/sliding_cmvn.conf"
 echo "$delta_order" >"$dir/delta_order"

@@ -41,12 +41,13 @@ if [[ $# -ne 3 ]]; then
 fi
 data=${1%/} ubm=${2%/} dir=${3%/} ext=ubm
 first=$ubm/final.dubm
-if [[ ! -f $first ]]; then first=$ubm/final.ubm; fi
+if [[ ! -f $first && -f $ubm/final.ubm ]]; then first=$ubm/final.ubm; fi
 for file in "$first" "$ubm/delta_order" "$ubm/sliding_cmvn.conf"; do
   [[ -s $file ]] || step_die "$file is missing or empty: is $ubm a folder of train_diag_ubm.sh?"
 done
 [[ ! $dir -ef $ubm ]] || step_die "$dir holds the model to start from: choose another folder"
 
+em_check
 mkdir -p "$dir"
 cp "$ubm/delta_order" "$ubm/sliding_cmvn.conf" "$dir"
 em_begin full "$num_iters" "$num_gselect" "$min_gaussian_weight" "$min_gaussian_occupancy" \

@@ -54,6 +54,8 @@ for file in "$ubm/final.ubm" "$ubm/delta_order" "$ubm/sliding_cmvn.conf"; do
 done
 [[ ! $dir -ef $ubm ]] || step_die "$dir holds the UBM: choose another folder"
 
+em_check
+[[ $ivector_dim =~ ^[1-9][0-9]*$ ]] || step_die "--ivector-dim $ivector_dim: expected a number above zero"
 mkdir -p "$dir"
 cp "$ubm/final.ubm" "$ubm/delta_order" "$ubm/sliding_cmvn.conf" "$dir"
 em_begin ivector "$ivector_dim" "$num_iters" "$srand" "$num_gselect" "$min_post" "$posterior_scale" \

@@ -125,9 +125,16 @@ def test_refusals(tmp_path):
         adapt_unsupervised(plda, np.zeros((1, 4)))
     with pytest.raises(VoxarkError, match="dimension 3, the PLDA model 4"):
         adapt_unsupervised(plda, np.zeros((9, 3)))
+    with pytest.raises(VoxarkError, match="0 vectors to adapt to"):
+        adapt_unsupervised(plda, np.zeros((0, 0)))
+    with pytest.raises(VoxarkError, match="so large that their variances are not finite"):
+        adapt_unsupervised(plda, 1e200 * np.eye(4))
+    with pytest.raises(VoxarkError, match="transform is singular"):
+        adapt_unsupervised(Plda(plda.mean, np.zeros((4, 4)), plda.psi), np.eye(4))
     with pytest.raises(VoxarkError, match="dimensions 4 and 3"):
         interpolate(plda, random_model(3))
     tables.write_object("plda", str(tmp_path / "a"), plda.to_params())
+    tables.write_object("plda", str(tmp_path / "bad"), plda.to_params()._replace(psi=plda.psi - 100))
     vectors = save_ark(tmp_path / "v.ark", {"u": np.full(4, np.inf, np.float32), "v": np.ones(4, np.float32)})
     for arguments, message in (
         ([tmp_path / "a", vectors, tmp_path / "o"], "u: the vector holds NaN or infinite values"),
@@ -138,6 +145,12 @@ def test_refusals(tmp_path):
         ),
         ([f"--in-domain={tmp_path}/a", "--weight=1.5", tmp_path / "a", tmp_path / "o"], "--weight=1.5"),
         (["--within-covar-scale=-1", tmp_path / "a", vectors, tmp_path / "o"], "--within-covar-scale=-1"),
+        (["--weight=0.3", tmp_path / "a", vectors, tmp_path / "o"], "--weight and --mean-weight are for"),
+        (
+            [f"--in-domain={tmp_path}/a", "--mean-diff-scale=0", tmp_path / "a", tmp_path / "o"],
+            "the scales are for vectors",
+        ),
+        ([f"--in-domain={tmp_path}/bad", tmp_path / "a", tmp_path / "o"], "bad: the PLDA model has a neg"),
     ):
         done = run("adapt-plda", *arguments, check=False)
         assert done.returncode == 1 and message in done.stderr and not (tmp_path / "o").exists()

@@ -143,6 +143,12 @@ def test_split_halves_the_heaviest_and_keeps_the_mean():
     many = gmm.split(16, rng)
     assert many.num_gauss == 16 and np.isclose(many.weights.sum(), 1)
     np.testing.assert_allclose(many.mean(), gmm.mean())
+    weights = [0.2, 0.5, 0.3]
+    while len(weights) < 16:
+        heaviest = weights.index(max(weights))  # the first on ties
+        weights[heaviest] /= 2
+        weights.append(weights[heaviest])
+    np.testing.assert_array_equal(many.weights, weights)
 
 
 def test_mixture_moments():
@@ -420,9 +426,25 @@ def test_too_few_frames_say_what_to_do():
         train_gmm([("a", x)], InitOptions(), EmOptions(), initial=initial)
     with pytest.raises(VoxarkError, match="no frames"):
         train_gmm([], InitOptions(num_gauss=8), EmOptions())
+    with pytest.raises(VoxarkError, match="5 frames are too few for 2 Gaussians.* at least 20$"):
+        train_gmm([("a", x[:5])], InitOptions(num_gauss=2), EmOptions())
+    few = EmOptions(num_iters=1, min_gaussian_occupancy=2)
+    assert train_gmm([("a", x[:5])], InitOptions(num_gauss=2), few).num_gauss <= 2
 
 
-@pytest.mark.parametrize("wrong", [dict(num_iters=0), dict(min_variance=0.0), dict(var_floor_factor=1.0)])
+def test_full_covariances_need_as_many_frames_as_their_update():
+    """Else every component would be removed as starved, and a mixture asked for would be one Gaussian."""
+    x = np.random.default_rng(0).standard_normal((300, 2)).astype(np.float32)
+    message = "300 frames are too few for 4 Gaussians: each needs 100 .*400, or take --num-gauss=3"
+    with pytest.raises(VoxarkError, match=message):
+        train_gmm([("a", x)], InitOptions(num_gauss=4), EmOptions(covariance="full"))
+    options = EmOptions(covariance="full", num_iters=4, min_gaussian_occupancy=10)
+    assert train_gmm([("a", x)], InitOptions(num_gauss=4), options).num_gauss == 4
+
+
+@pytest.mark.parametrize("wrong", [
+    dict(num_iters=0), dict(min_variance=0.0), dict(min_variance=np.inf), dict(var_floor_factor=1.0),
+    dict(min_gaussian_weight=1.0)])
 def test_senseless_options_are_refused(wrong):
     with pytest.raises(VoxarkError, match="--"):
         train_gmm([("a", np.ones((20, 1)))], InitOptions(num_gauss=1), EmOptions(**wrong))
@@ -467,6 +489,8 @@ def test_summary_moments_and_errors():
         bad = np.zeros((5, 3), np.float32)
         bad[3, 2] = np.inf
         init.summarise([("a", bad)], 0, 0)
+    with pytest.raises(VoxarkError, match="^b: .*too large"):  # and no warning of numpy's
+        init.summarise([("a", np.zeros((5, 3))), ("b", np.full((5, 3), 1e200))], 0, 0)
 
 
 def test_reservoir_is_a_uniform_sample_whatever_the_order():
@@ -665,7 +689,8 @@ def test_map_defaults_are_means_with_sixteen():
     np.testing.assert_allclose(adapted.means[0], (n * most_likely + 16 * ubm.means[0]) / (n + 16), rtol=1e-12)
 
 
-@pytest.mark.parametrize("wrong", [dict(update_flags=""), dict(update_flags="mt"), dict(mean_tau=-1.0)])
+@pytest.mark.parametrize("wrong", [dict(update_flags=""), dict(update_flags="mt"), dict(mean_tau=-1.0),
+                                   dict(weight_tau=np.inf)])
 def test_map_options_are_checked(wrong):
     with pytest.raises(VoxarkError, match="--"):
         MapOptions(**wrong).check()

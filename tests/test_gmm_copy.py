@@ -193,3 +193,11 @@ def test_bad_models_are_named(folder):
         done = run("gmm-info", *arguments, check=False)
         assert done.returncode == 1 and re.search(message, done.stderr), done.stderr
         assert done.stdout == b""
+    (folder / "empty.ark").write_bytes(b"")
+    done = run("gmm-info", "ark:empty.ark", check=False)
+    assert done.returncode == 1 and "WARNING (gmm-info) nothing was done" in done.stderr
+
+
+def test_one_gaussian_has_entropy_zero(folder):
+    tables.write_object("gmm", "one", DiagGmm([1.0], [[0.0]], [[2.0]]).to_params())
+    assert b"weight-entropy 0\n" in run("gmm-info", "one").stdout

@@ -201,7 +201,9 @@ def test_failures_of_input_and_output(feats, tmp_path):
     assert train("ark:false |", tmp_path / "gmm", check=False).returncode == 1
     assert train(f"ark:cat {feats}; false |", tmp_path / "gmm", check=False).returncode == 1
     assert train(f"ark:{tmp_path}/none.ark", tmp_path / "gmm", check=False).returncode == 1
-    assert train(f"ark:{feats}", tmp_path / "no-such-folder/gmm", check=False).returncode == 1
+    for name, message in ((tmp_path / "none/gmm", "no directory"), ("ark:gmm", "a table was given")):
+        done = train(f"ark:{feats}", name, check=False)  # found before the work
+        assert done.returncode == 1 and message in done.stderr and "iteration" not in done.stderr
     done = train(f"ark:{feats}", tmp_path / "gmm", "--num-gauss=0", check=False)
     assert done.returncode == 1 and "--num-gauss" in done.stderr
     (tmp_path / "bad").write_bytes(b"\0B<DiagGMM> ")

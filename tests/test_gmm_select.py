@@ -263,7 +263,7 @@ def test_bad_utterances_fail_and_leave_the_others_alone(kind):
 
 @pytest.mark.parametrize("counts, index, message", [
     ([1, 1], [0, 0], "2 frames, the features have 3"), ([1, 0, 1], [0, 0], "frame 1 is empty"),
-    ([1, 1, 1], [0, 9, 0], "Gaussian 9, the GMM has 9"), ([1, 1, 1], [0, -1, 0], "Gaussian"),
+    ([1, 1, 1], [0, 9, 0], "Gaussian 9, the GMM has 9"), ([1, 1, 1], [5, -1, 0], "Gaussian -1, the GMM"),
 ])
 def test_selections_that_do_not_fit(counts, index, message):
     with pytest.raises(VoxarkError, match=message):

@@ -165,6 +165,12 @@ def test_store_gives_the_same_blocks_from_memory_and_from_disk(tmp_path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
+def test_store_without_a_place_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    with StatisticsStore(10) as store, pytest.raises(VoxarkError, match="No such file.*TMPDIR names another"):
+        store.add(np.zeros((1, C)), np.zeros((1, C, D)))
+
+
 @pytest.mark.parametrize("change, message", [
     ({"counts": np.ones(4, np.int32)}, "5 frames of features, but posteriors of 4 frames"),
     ({"index": np.full(5, 4, np.int32)}, "the model has 4"),
@@ -288,6 +294,15 @@ def test_statistics_of_different_models_do_not_add_up():
                                   np.zeros(dim), np.zeros(packed))
     with pytest.raises(VoxarkError, match="different models"):
         stats[2] += stats[3]
+
+
+def test_statistics_that_are_not_finite_are_refused():
+    params = IvectorStats(np.zeros(C), np.zeros((C, D, 2)), np.zeros((C, 3)), None, np.zeros(2),
+                          np.zeros(3)).to_params()
+    assert IvectorStats.from_params(params).s is None
+    for name in ("auxf", "gamma", "y", "r", "ivector_sum"):
+        with pytest.raises(VoxarkError, match="not finite"):
+            IvectorStats.from_params(params._replace(**{name: getattr(params, name) + np.nan}))
 
 
 # ---------------------------------------------------------------------------------------------------- M-step

@@ -135,7 +135,7 @@ def test_statistics_beyond_the_memory_go_to_disk(case, tmp_path):
     env = environment(TMPDIR=str(scratch))
     # 128.009 MB are needed whatever the data; the statistics would take 0.0067
     done = train(case, tmp_path / "disk.ie", "--max-memory=128.01", env=env)
-    assert "in a file in $TMPDIR" in done.stderr.split("their statistics take")[1].splitlines()[0]
+    assert f"in a file in {scratch}" in done.stderr.split("their statistics take")[1].splitlines()[0]
     assert read(tmp_path / "disk.ie").m.tobytes() == read(tmp_path / "memory.ie").m.tobytes()
     assert not list(scratch.iterdir())
     refused = train(case, tmp_path / "none.ie", "--max-memory=50", check=False)
@@ -223,10 +223,46 @@ def test_nothing_usable_is_a_failure(case, tmp_path):
     (["--variance-floor-factor=2"], "--variance-floor-factor=2"),
     (["--gaussian-min-count=100000"], "no Gaussian has"),
     (["--device=tpu"], "--device=tpu"),
+    (["--ivector-dim=200000", "--max-memory=100"], "--max-memory=100 allows less"),  # before 77 MB of a start
 ])
 def test_options_that_make_no_sense_are_refused(case, tmp_path, arguments, message):
     done = train(case, tmp_path / "ie", *arguments, check=False)
     assert done.returncode == 1 and message in done.stderr and not (tmp_path / "ie").exists()
+
+
+def test_what_cannot_be_written_is_said_before_the_training(case, tmp_path):
+    done = train(case, tmp_path / "none/ie", check=False)
+    assert done.returncode == 1 and "there is no directory" in done.stderr and "memory:" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_dimensions_than_utterances_are_warned_about(case, tmp_path):
+    assert "utterances for i-vectors" not in train(case, tmp_path / "ie").stderr
+    log = train(case, tmp_path / "ie", "--ivector-dim=31", "--num-iters=1").stderr
+    assert "WARNING (train-ivector-extractor) 30 utterances for i-vectors of dimension 31" in log
+
+
+def test_limits_below_zero_are_refused(case, tmp_path):
+    train(case, tmp_path / "ie")
+    done = extract(case, tmp_path / "ie", tmp_path / "iv", "--max-count=-1", check=False)
+    assert done.returncode == 1 and "--max-count=-1" in done.stderr and not (tmp_path / "iv").exists()
+
+
+def test_errors_name_the_file_once(case, tmp_path):
+    run("train-ivector-extractor", "--ivector-dim=2", "--num-iters=0", case / "ubm", "ark:none", "ark:none",
+        tmp_path / "ie")
+    params = read(tmp_path / "ie")
+    tables.write_object("ivector-extractor", str(tmp_path / "bad"), params._replace(m=params.m * np.nan))
+    for command in (["ivector-info", tmp_path / "bad"],
+                    ["extract-ivectors", tmp_path / "bad", *inputs(case), "ark:-"],
+                    ["acc-ivector-stats", tmp_path / "bad", *inputs(case), tmp_path / "acc"]):
+        done = run(*command, check=False)
+        assert done.returncode == 1 and done.stderr.splitlines()[-1].count("bad: ") == 1
+    done = run("sum-ivector-stats", tmp_path / "sum", tmp_path / "absent", check=False)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].count("absent") == 1
+    run("acc-ivector-stats", tmp_path / "ie", *inputs(case), tmp_path / "acc")
+    done = run("sum-ivector-stats", tmp_path / "sum", tmp_path / "acc", tmp_path / "acc")
+    assert "acc is given 2 times" in done.stderr
 
 
 def test_statistics_of_another_model_are_refused(case, tmp_path):
@@ -411,6 +447,10 @@ def test_steps_name_what_is_missing(folder):
     assert done.returncode == 1 and "final.ubm is missing" in done.stderr
     done = shell(f"extract_ivectors.sh {folder}/ubm {folder}/test {folder}/none", check=False)
     assert done.returncode == 1 and "final.ie is missing" in done.stderr
+    done = shell(f"train_ivector_extractor.sh --ivector-dim x {folder}/train {folder}/ubm {folder}/none",
+                 check=False)
+    assert done.returncode == 1 and "--ivector-dim x: expected a number" in done.stderr
+    assert not (folder / "none").exists()
     for name in ("train_ivector_extractor.sh", "extract_ivectors.sh"):
         done = shell(name, check=False)
         assert done.returncode == 1 and "Usage: " in done.stderr

@@ -153,6 +153,13 @@ def test_refuses_with_the_reason(number, speakers, options, message):
     assert message in str(error.value)
 
 
+def test_values_too_large_for_variances_are_named(recwarn):
+    x = np.random.default_rng(0).standard_normal((30, 6)) * 1e200
+    with pytest.raises(VoxarkError, match="so large that their variances are not finite"):
+        train_lda(x, np.arange(30) % 3, LdaOptions(dim=2))
+    assert not recwarn.list
+
+
 def test_the_message_names_the_ways_out_and_they_work():
     x, labels = np.random.default_rng(0).standard_normal((9, 6)), np.arange(9) % 4
     with pytest.raises(VoxarkError, match="--pca-dim=5 or less, or --shrinkage"):

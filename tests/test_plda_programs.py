@@ -84,6 +84,7 @@ def test_refusals_of_copy(tmp_path):
     tables.write_object("plda", str(tmp_path / "p"), random_model().to_params())
     tables.write_object("mat", str(tmp_path / "flat"), np.ones((2, 4)))
     tables.write_object("mat", str(tmp_path / "wide"), np.ones((2, 7)))
+    tables.write_object("mat", str(tmp_path / "nan"), np.full((2, 4), np.nan))
     write = f"--write-transform={tmp_path}/a"
     for options, message in (
         (["--dim=2"], "--dim and --write-transform=FILE go together"),
@@ -91,12 +92,36 @@ def test_refusals_of_copy(tmp_path):
         (["--dim=-1", write], "--dim=-1"),
         (["--dim=2", write, f"--transform={tmp_path}/flat"], "exclude each other"),
         ([f"--transform={tmp_path}/flat"], "has rank 1"),
-        ([f"--transform={tmp_path}/wide"], "the transform is 2 x 7"),
+        ([f"--transform={tmp_path}/wide"], "wide: the transform is 2 x 7, the PLDA model has dimension 4"),
+        ([f"--transform={tmp_path}/nan"], "nan: the transform holds values that are not finite"),
         (["--smoothing=2"], "--smoothing=2"),
     ):
         done = run("plda-copy", *options, tmp_path / "p", tmp_path / "q", check=False)
         assert done.returncode == 1 and message in done.stderr
     assert not (tmp_path / "q").exists() and not (tmp_path / "a").exists()
+
+
+def test_models_that_cannot_be_are_refused_by_name(tmp_path):
+    params = random_model().to_params()
+    flat, twice = params.transform.copy(), params.transform.copy()
+    flat[1], twice[1] = 0, twice[2]
+    singular = "the PLDA model's transform is singular"
+    nothing = params._replace(mean=params.mean[:0], transform=np.zeros((0, 0)), psi=params.psi[:0])
+    for name, changed, message in (
+        ("flat", params._replace(transform=flat), singular),
+        ("twice", params._replace(transform=twice), singular),
+        ("nan", params._replace(mean=params.mean * np.nan), "values that are not finite"),
+        ("none", nothing, "has dimension 0"),
+    ):
+        tables.write_object("plda", str(tmp_path / name), changed)
+        done = run("plda-info", tmp_path / name, check=False)
+        assert done.returncode == 1 and f"{name}: the PLDA model" in done.stderr and message in done.stderr
+    # units that differ by 24 orders of magnitude make no model singular
+    units = 10.0 ** np.array([12, -12, 0, 5])
+    model = random_model()
+    scaled = Plda(model.mean / units, model.transform * units, model.psi)
+    for one, other in zip(scaled.covariances(), model.covariances()):
+        np.testing.assert_allclose(one * np.outer(units, units), other, rtol=1e-9, atol=1e-12)
 
 
 # ---------------------------------------------------------------------------------------------- plda-info

@@ -209,6 +209,98 @@ def test_programs_refuse_in_one_line(tmp_path):
     )
 
 
+def test_statistics_that_count_twice_are_warned_about(tmp_path):
+    spk2utt, vectors, number = write_inputs(tmp_path)
+    run("acc-plda-stats", spk2utt, vectors, tmp_path / "s.1")
+    done = run("sum-plda-stats", tmp_path / "s.2", tmp_path / "s.1", tmp_path / "s.1")
+    assert "s.1 is given 2 times, and counts so often" in done.stderr
+    done = run("sum-plda-stats", tmp_path / "s.2", tmp_path / "s.1", tmp_path / "s.2")
+    assert "s.2 is among the statistics added up" in done.stderr and "given" not in done.stderr
+    assert f"{3 * number} vectors" in done.stderr
+    done = shell(f"cat {tmp_path}/s.1 | sum-plda-stats - - >{tmp_path}/s.3")
+    assert "WARNING" not in done.stderr
+
+
+def test_what_cannot_work_is_said_before_the_vectors_are_read(tmp_path):
+    for options, out, message in (
+        (["--shrinkage=2"], "plda", "--shrinkage=2: a number from 0 to 1"),
+        (["--num-em-iters=-1"], "plda", "--num-em-iters=-1"),
+        ([], "none/plda", "there is no directory"),
+        (["--dim=2", f"--write-transform={tmp_path}/none/a"], "plda", "there is no directory"),
+    ):
+        for inputs in (["train-plda", "ark:absent", "ark:absent"], ["est-plda", "absent"]):
+            done = run(inputs[0], *options, *inputs[1:], tmp_path / out, check=False)
+            assert done.returncode == 1 and message in done.stderr and "No such file" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_values_name_the_file(tmp_path):
+    spk2utt, vectors, _ = write_inputs(tmp_path)
+    run("acc-plda-stats", spk2utt, vectors, tmp_path / "s")
+    params = tables.read_object("plda-stats", str(tmp_path / "s"))
+    tables.write_object("plda-stats", str(tmp_path / "bad"), params._replace(means=params.means * np.nan))
+    for command in (["est-plda", tmp_path / "bad"], ["sum-plda-stats", tmp_path / "sum", tmp_path / "s",
+                                                     tmp_path / "bad"]):
+        done = run(*command, *([tmp_path / "sum"] if len(command) == 2 else []), check=False)
+        assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith(
+            f"{tmp_path}/bad: the PLDA statistics hold values that are not finite"
+        )
+    assert not (tmp_path / "sum").exists()
+    huge = save_ark(tmp_path / "huge.ark", {"a": np.array([1e200, 1]), "b": np.array([-1e200, 2]),
+                                            "c": np.array([0.0, 1])})
+    spk2utt = write_lines(tmp_path / "huge", "s a b", "t c")
+    done = run("train-plda", spk2utt, huge, tmp_path / "sum", check=False)
+    assert done.returncode == 1 and "variances are not finite" in done.stderr
+    assert "RuntimeWarning" not in done.stderr
+
+
+def step_inputs(folder, dim, bad=None):
+    """A data folder and v.scp of 4 speakers with 6 vectors each; one of them holds a NaN."""
+    rng = np.random.default_rng(0)
+    vectors = {f"s{s}-{u}": rng.standard_normal(dim).astype(np.float32) for s in range(4) for u in range(6)}
+    if bad is not None:
+        vectors[bad][1] = np.nan
+    (folder / "data").mkdir()
+    (folder / "data/utt2spk").write_text("".join(f"{key} {key[:2]}\n" for key in vectors))
+    with tables.open_writer("vec", f"ark,scp:{folder}/v.ark,{folder}/v.scp") as out:
+        for key, vector in vectors.items():
+            out[key] = vector
+
+
+def test_step_offers_the_ways_out_that_the_message_names(tmp_path):
+    step_inputs(tmp_path, 30)
+    command = f"cd {tmp_path} && train_plda.sh"
+    done = shell(f"{command} data v.scp exp", check=False)
+    assert done.returncode == 1 and "use --pca-dim=20 or less, or --shrinkage" in done.stderr
+    assert not (tmp_path / "exp/plda").exists()
+    shell(f"{command} --pca-dim 20 data v.scp exp; {command} --pca-dim 1 data v.scp one; "
+          f"{command} --shrinkage 0.1 data v.scp shrunk")
+    for name, dim in (("exp", 2), ("one", 1), ("shrunk", 2)):  # half the number of speakers at most
+        assert tables.read_object("mat", str(tmp_path / name / "lda.mat")).shape == (dim, 31)
+        assert len(tables.read_object("plda", str(tmp_path / name / "plda")).psi) == dim
+
+
+def test_step_names_vectors_that_cannot_be_used(tmp_path):
+    step_inputs(tmp_path, 3, bad="s1-4")
+    shell(f"cd {tmp_path} && train_plda.sh --nj 2 data v.scp exp")
+    (line,) = (tmp_path / "exp/dropped").read_text().splitlines()
+    assert line.startswith("s1-4 ") and "nan" in line
+
+
+def test_step_refuses_wrong_use_in_words(tmp_path):
+    step_inputs(tmp_path, 3)
+    for arguments, message in (
+        ("--nj x data v.scp exp", "--nj x: expected a number"),
+        ("--lda-dim -3 data v.scp exp", "--lda-dim -3: expected a number"),
+        ("data v.scp 'a b'", "'a b': a path with blanks"),
+        ("--nj 2 data v.scp JOB", "'JOB': a path with blanks, the word JOB"),
+        ("data none.scp exp", "none.scp is missing or empty"),
+    ):
+        done = shell(f"cd {tmp_path} && train_plda.sh {arguments}", check=False)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and message in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "v.ark", "v.scp"]
+
+
 @needs_golden
 def test_step_gives_the_same_model_with_any_number_of_jobs(tmp_path):
     copied = shell(

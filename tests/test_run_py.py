@@ -185,6 +185,15 @@ def test_failure_messages(tmp_path):
     assert done.stderr.startswith("run.py: job failed, log is in l/a.2.log\n")
 
 
+def test_a_failed_pipe_is_told_by_its_cause(tmp_path):
+    broken = "echo 'ERROR (b) cat x | : the command ended with status 1'; false"
+    for before, message in (("ERROR (a) no such file", "ERROR (a) no such file"),
+                            ("WARNING (a) nothing was done", "WARNING (a) nothing was done"),
+                            ("done", "ERROR (b) cat x | : the command ended with status 1")):
+        done = run("a.log", "echo", before, ";", "bash", "-c", broken, cwd=tmp_path, check=False)
+        assert done.stderr.endswith(f"run.py: a.log says: {message}\n"), done.stderr
+
+
 def test_a_job_killed_by_a_signal_says_so(tmp_path):
     run("a.log", "kill", "-9", "$$", cwd=tmp_path, check=False)
     assert "# Ended (code 137; signal 9) at" in (tmp_path / "a.log").read_text()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import golden, needs_golden, run
+from helpers import golden, needs_golden, run, save_ark
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -207,10 +207,11 @@ def test_ids_that_are_not_utf8_pass_through(tmp_path):
     assert out.data == b"a\xff \xe9b 1\n"
 
 
-def test_a_nan_score_is_not_written(tmp_path):
+@pytest.mark.parametrize("value, word", [(np.nan, "NaN"), (np.inf, "infinite"), (-np.inf, "infinite")])
+def test_a_score_that_is_not_finite_is_not_written(tmp_path, value, word):
     trials = read_trials(listed(tmp_path, "a b\na c\n"))
-    with pytest.raises(VoxarkError, match="the score of a c is NaN"):
-        write_scores(Sink(), trials, np.array([1.0, np.nan]))
+    with pytest.raises(VoxarkError, match=f"the score of a c is {word}"):
+        write_scores(Sink(), trials, np.array([1.0, value]))
 
 
 @given(seed=st.integers(0, 200), drop=st.integers(0, 10))
@@ -431,6 +432,29 @@ def test_missing_vectors_are_named_and_refused_unless_allowed(corpus):
     assert "done 2, failed 2" in done.stderr
 
 
+def test_a_missing_session_is_said_though_no_trial_is_lost(corpus):
+    folder, _, _ = corpus
+    (folder / "map").write_text("m1 u0 u9\nm2 u2\n")
+    command = ["score-trials", f"--enroll-map=ark:{folder}/map", folder / "trials", f"ark:{folder}/v.ark",
+               f"ark:{folder}/v.ark", folder / "scores"]
+    done = run(*command, check=False)
+    assert done.returncode == 1 and not (folder / "scores").exists()
+    assert "missing, as named above: 1; 0 of 4 trials lack a side" in done.stderr.splitlines()[-1]
+    assert "done 4, failed 1" in run(*command, "--allow-missing").stderr
+
+
+def test_the_side_of_another_dimension_is_named(corpus):
+    folder, _, _ = corpus
+    (folder / "trials").write_text("u0 u1\n")
+    whole = f"ark:{folder}/v.ark"
+    short = save_ark(folder / "short.ark", {key: np.ones(2, np.float32) for key in ("u0", "u1")})
+    for enroll, test, side in ((short, whole, "enrolment"), (whole, short, "test")):
+        done = run("score-trials", "--backend=plda", f"--model={folder}/plda", folder / "trials", enroll, test,
+                   folder / "scores", check=False)
+        assert done.returncode == 1
+        assert f"the {side} vectors have dimension 2, the PLDA model 3" in done.stderr
+
+
 def test_nothing_left_is_an_error(corpus):
     folder, _, _ = corpus
     done = run(
@@ -454,6 +478,7 @@ def test_nothing_left_is_an_error(corpus):
     [
         (["--backend=plda"], "--backend=plda needs --model=FILE"),
         (["--backend=gmm"], "--backend=gmm needs --model=FILE"),
+        (["--model={}/plda"], "--backend=cosine has no use for --model"),
         (["--backend=plda", "--model={}/v.ark"], "v.ark"),
         (["--enroll=book"], "--enroll=book needs --backend=plda"),
         (["--num-utts=ark:{}/map", "--enroll-map=ark:{}/map"], "exclude each other"),

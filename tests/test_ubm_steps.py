@@ -241,6 +241,29 @@ def test_too_many_dropped_end_it_early(plain, tmp_path):
     assert not (tmp_path / "diag/final.dubm").exists() and not (tmp_path / "diag/1.dubm").exists()
 
 
+def test_no_usable_utterance_is_told_with_the_reason(plain, trained, tmp_path):
+    keys = [f"s{i // 3}-{i:02d}" for i in range(6)]
+    make(tmp_path, 6, empty=keys)
+    (tmp_path / "diag").symlink_to(trained / "diag")
+    done = step(f"{FULL} d diag full", tmp_path, plain, check=False)
+    assert done.returncode == 1 and "no utterance of d could be used, e.g. s0-00 no frames" in done.stderr
+    assert not (tmp_path / "full/final.ubm").exists()
+
+
+def test_a_call_that_is_refused_changes_nothing(plain, trained, tmp_path):
+    """The options of the features belong to the model that is there."""
+    for name in ("d", "diag"):
+        (tmp_path / name).mkdir()
+        step(f"cp -r {trained}/{name}/. {name}", tmp_path)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "diag").iterdir() if path.is_file()}
+    for command in (f"{DIAG} --delta-order 2 none 4 diag", f"{DIAG} --delta-order 2 --num-iters 0 d 4 diag"):
+        done = step(command, tmp_path, plain, check=False)
+        assert done.returncode == 1 and "ERROR" in done.stderr
+    step(f"{DIAG} d 4 'a dir'", tmp_path, plain, check=False)
+    assert not (tmp_path / "a dir").exists() and before["delta_order"] == b"1\n"
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "diag").iterdir() if path.is_file()}
+
+
 @pytest.mark.parametrize("arguments, message", [
     ("d 0 diag", "<num-gauss> is 0"), ("--nj 0 d 2 diag", "--nj 0"),
     ("--num-iters 0 d 2 diag", "--num-iters 0"),
@@ -257,7 +280,7 @@ def test_wrong_use_of_the_diagonal_step(arguments, message, trained, plain, tmp_
 def test_wrong_use_of_the_full_step(trained, tmp_path):
     for name in ("d", "diag"):
         (tmp_path / name).symlink_to(trained / name)
-    for arguments, message in (("d nothing full", "nothing/final.ubm is missing"),
+    for arguments, message in (("d nothing full", "nothing/final.dubm is missing"),
                                ("d diag diag", "choose another"), ("d diag", "Usage")):
         done = step(f"{FULL} {arguments}", tmp_path, check=False)
         assert done.returncode == 1 and message in done.stderr

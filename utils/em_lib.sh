@@ -2,6 +2,7 @@
 # What the steps share that train a mixture by EM with one array of jobs an iteration. A step sources it after
 # utils/step_lib.sh, sets data, dir, cmd, nj and ext (the extension of its models), and calls
 #
+#   em_check                   refuses bad arguments; before it nothing is written to dir, which may hold a model
 #   em_begin <word>...         what the models depend on besides the data; sets x, the last finished model, or -1
 #   em_split                   splits the data; sets split, and feats, the features' pipe of job JOB
 #   em_jobs <output> <command> one array of jobs, whose logs and outputs end in .JOB.<something>
@@ -12,12 +13,8 @@
 # .fingerprint says what they were made from; with other options or input the training starts anew.
 
 em_check() {
-  local path word='(^|[^A-Za-z0-9_])JOB([^A-Za-z0-9_]|$)' number
-  for path in "$data" "$dir"; do
-    if [[ $path =~ $word || $path == *[[:space:]\'\"\`\$\&\;\|\<\>\(\)\\]* ]]; then
-      step_die "'$path': a path with blanks, the word JOB or a character of the shell in it cannot be given to jobs"
-    fi
-  done
+  local path number
+  step_plain_paths "$data" "$dir"
   for number in nj num_iters subsample; do
     [[ ${!number} =~ ^[1-9][0-9]*$ ]] || step_die "--${number//_/-} ${!number}: expected a number above zero"
   done
@@ -34,7 +31,6 @@ em_archives() {
 
 em_begin() {
   local fingerprint file
-  em_check
   fingerprint=$({
     printf '%s\n' "$@" "$subsample"
     em_archives
@@ -103,7 +99,10 @@ em_jobs() {
       step_die "job $job of $nj has failed; see $dir/log/$name.$job.log (after a repair the same command goes on)"
     fi
   done
-  if [[ ${#outputs[@]} -eq 0 || ($status -ne 0 && ${#outputs[@]} -eq $nj) ]]; then
+  if [[ ${#outputs[@]} -eq 0 ]]; then
+    step_die "no utterance of $data could be used, e.g. $(awk '{ print; exit }' "$dir"/log/+([0-9])/failed.*)"
+  fi
+  if [[ $status -ne 0 && ${#outputs[@]} -eq $nj ]]; then
     step_die "$cmd has failed; see $dir/log/$name.*.log (after a repair the same command goes on)"
   fi
 }

@@ -237,7 +237,10 @@ def choose(request):
 
 
 def last_words(log):
-    """The last error that a command wrote into its log, or else its last line."""
+    """The last error that a command wrote into its log, or else its last line.
+
+    That a command of a pipe has failed is its consequence; the cause is what that command wrote.
+    """
     try:
         with open(log, "rb") as lines:
             lines.seek(max(0, os.path.getsize(log) - 4096))
@@ -245,7 +248,11 @@ def last_words(log):
     except OSError as error:
         return error.strerror
     said = [line for line in said if line.strip() and not line.startswith("#")]
-    said = [line for line in said if "ERROR" in line or "Error" in line] or said
+    errors = [line for line in said if "ERROR" in line or "Error" in line]
+    causes = [line for line in errors if "the command ended with status" not in line]
+    if errors and not causes:
+        causes = [line for line in said if "WARNING" in line]
+    said = causes or errors or said
     return said[-1].strip()[:300] if said else "(nothing)"
 
 

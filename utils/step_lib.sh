@@ -21,6 +21,16 @@ step_die() {
   exit 1
 }
 
+# step_plain_paths <path>...: refuses what cannot stand in the commands of jobs and in those of tables.
+step_plain_paths() {
+  local path word='(^|[^A-Za-z0-9_])JOB([^A-Za-z0-9_]|$)'
+  for path in "$@"; do
+    if [[ $path =~ $word || $path == *[[:space:]\'\"\`\$\&\;\|\<\>\(\)\\]* ]]; then
+      step_die "'$path': a path with blanks, the word JOB or a character of the shell in it cannot be given to jobs"
+    fi
+  done
+}
+
 # Prints the absolute path of a folder, which is made if it is not there.
 step_folder() {
   mkdir -p "$1"

@@ -87,6 +87,15 @@ class Counts:
         return 0 if self.num_done else 1
 
 
+def warn_of_repeats(output, inputs):
+    """Warn of statistics that count twice because a name, or a pattern of the shell, takes in too much."""
+    for name in dict.fromkeys(inputs):
+        if inputs.count(name) > 1:
+            logger.warning("%s is given %d times, and counts so often", name, inputs.count(name))
+    if output in inputs and output != "-":
+        logger.warning("%s is among the statistics added up, and is replaced by their sum", output)
+
+
 def progress(iterable, total=None, description=None):
     """Wrap an iterable in a progress bar when standard error is a terminal; else return it unchanged."""
     if not sys.stderr.isatty() or logger.level > logging.INFO:

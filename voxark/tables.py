@@ -35,6 +35,15 @@ def read_object(kind, rxfilename):
         return files.read(kind, rxfilename)
 
 
+def read_model(kind, rxfilename, make):
+    """Return make(object) of one object of a kind; the error of what ``make`` refuses names the file."""
+    value = read_object(kind, rxfilename)
+    try:
+        return make(value)
+    except VoxarkError as error:
+        raise VoxarkError(f"{rxfilename}: {error}") from None
+
+
 class _ObjectFiles:
     """Reads objects, and keeps the last file open: the entries of a script mostly lie in the same archive."""
 

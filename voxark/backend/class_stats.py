@@ -56,6 +56,7 @@ class ClassStats(NamedTuple):
         return ClassStats(self.counts, self.means @ matrix.T, symmetric(matrix @ self.scatter @ matrix.T))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # check_stats says it in words
 def accumulate(x, labels):
     """Return the ClassStats of vectors x (N,D) with speaker indices labels (N,) from 0 to S-1, each in use.
 
@@ -117,6 +118,8 @@ def check_stats(stats, shrinkage=0.0, reduce_option="--dim"):
             f"no speaker has two vectors ({num_classes} speakers): within-speaker variability is unknown; "
             "give more vectors of the same speakers"
         )
+    if not np.isfinite(stats.scatter).all():
+        raise VoxarkError("the vectors hold values so large that their variances are not finite: scale them")
     if not np.any(stats.scatter.diagonal() > 0):
         raise VoxarkError("all vectors of each speaker are identical: within-speaker variability is zero")
     if shrinkage > 0:

@@ -44,8 +44,10 @@ class Plda:
 
     @classmethod
     def from_params(cls, params):
-        """Make a model of PldaParams (voxark.kaldi_files); VoxarkError if not finite or for negative psi."""
+        """Make a model of PldaParams (voxark.kaldi_files); VoxarkError if empty, not finite or psi < 0."""
         fields = [np.asarray(field, np.float64) for field in params]
+        if not fields[2].size:
+            raise VoxarkError("the PLDA model has dimension 0")
         if not all(np.isfinite(field).all() for field in fields):
             raise VoxarkError("the PLDA model holds values that are not finite")
         if (fields[2] < 0).any():
@@ -68,7 +70,12 @@ class Plda:
         return len(self.mean)
 
     def covariances(self):
-        """Return (within, between), both (D,D): V^-1 V^-T and V^-1 diag(psi) V^-T."""
+        """Return (within, between), both (D,D): V^-1 V^-T and V^-1 diag(psi) V^-T.
+
+        VoxarkError if V has no inverse.
+        """
+        if _is_singular(self.transform):
+            raise VoxarkError("the PLDA model's transform is singular, so that it has no covariances")
         inverse = np.linalg.inv(self.transform)
         return symmetric(inverse @ inverse.T), symmetric((inverse * self.psi) @ inverse.T)
 
@@ -82,8 +89,16 @@ class Plda:
     def mapped(self, matrix):
         """The model of vectors A x, or A x + b, for ``matrix`` A (d,D) or [A b] (d,D+1) [K: ApplyTransform].
 
-        A must have full row rank, d <= D; VoxarkError otherwise.
+        A must be finite and have full row rank, d <= D; VoxarkError otherwise.
         """
+        rows, columns = matrix.shape
+        if columns not in (self.dim, self.dim + 1) or not rows:
+            raise VoxarkError(
+                f"the transform is {rows} x {columns}, the PLDA model has dimension {self.dim}: "
+                f"{self.dim} columns are expected, or {self.dim + 1} with an offset"
+            )
+        if not np.isfinite(matrix).all():
+            raise VoxarkError("the transform holds values that are not finite")
         mean = transform(self.mean, matrix)
         linear = np.asarray(matrix, np.float64)[:, : self.dim]
         rank = np.linalg.matrix_rank(linear)
@@ -197,6 +212,16 @@ class QuadraticForm(NamedTuple):
         """Scores (M,T) of vectors x (M,D) against y (T,D)."""
         of_x, of_y = (np.einsum("nd,nd->n", v, v @ self.gamma + self.c) for v in (x, y))
         return 2.0 * (x @ self.lam) @ y.T + of_x[:, None] + of_y + self.k
+
+
+def _is_singular(matrix):
+    """Whether the rank of a square matrix is not full, whatever the units of its columns and rows are."""
+    for axis in (0, 1):
+        largest = np.abs(matrix).max(axis=axis, keepdims=True)
+        if not largest.all():
+            return True
+        matrix = matrix / largest
+    return np.linalg.matrix_rank(matrix) < len(matrix)
 
 
 def diagonalise(within, between):

@@ -66,11 +66,14 @@ def adapt_unsupervised(plda, x, options=None):
     """
     options = options or AdaptationOptions()
     options.check()
+    if len(x) < 2:
+        raise VoxarkError(f"{len(x)} vectors to adapt to: at least two are needed")
     if x.shape[1] != plda.dim:
         raise VoxarkError(f"the vectors have dimension {x.shape[1]}, the PLDA model {plda.dim}")
-    if len(x) < 2:
-        raise VoxarkError(f"{len(x)} vector to adapt to: at least two are needed")
+    within, between = plda.covariances()
     mean, covariance = _moments(x)
+    if not np.isfinite(covariance).all():
+        raise VoxarkError("the vectors hold values so large that their variances are not finite: scale them")
     difference = mean - plda.mean
     covariance += options.mean_diff_scale * np.outer(difference, difference)
     to_unit = plda.transform / np.sqrt(1.0 + plda.psi)[:, None]
@@ -89,7 +92,6 @@ def adapt_unsupervised(plda, x, options=None):
     back = np.linalg.inv(directions.T @ to_unit)
     of_directions = back * np.sqrt(excess)
     added = of_directions @ of_directions.T
-    within, between = plda.covariances()
     return Plda.from_covariances(
         mean,
         symmetric(within + options.within_covar_scale * added),
@@ -97,6 +99,7 @@ def adapt_unsupervised(plda, x, options=None):
     )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # the caller looks whether they are finite
 def _moments(x, block=4096):
     """Mean (D,) and covariance (D,D), divided by N, of x (N,D); float64, taken about the mean."""
     mean = x.mean(axis=0, dtype=np.float64)

@@ -43,6 +43,12 @@ class PldaTrainingOptions:
         "Shrink the within-speaker scatter towards a multiple of the identity, 0 (not) to 1 (entirely)",
     )
 
+    def check(self):
+        """Raise VoxarkError for numbers that make no sense."""
+        if self.num_em_iters < 0:
+            raise VoxarkError(f"--num-em-iters={self.num_em_iters}: a number from 0 is expected")
+        check_shrinkage(self.shrinkage)
+
 
 @dataclass
 class ReductionOptions:
@@ -163,7 +169,7 @@ def train_plda(stats, options=None, report=None):
     Raises VoxarkError with the reason when the data cannot support the model.
     """
     options = options or PldaTrainingOptions()
-    _check_options(options)
+    options.check()
     check_stats(stats, options.shrinkage)
     if options.shrinkage > 0:
         stats = stats._replace(scatter=shrink(stats.scatter, options.shrinkage))
@@ -205,12 +211,6 @@ def train_reduced(stats, options, reduction, report=None):
         )
     matrix = principal_directions(stats, reduction.dim)
     return train_plda(stats.projected(matrix), options, report), matrix
-
-
-def _check_options(options):
-    if options.num_em_iters < 0:
-        raise VoxarkError(f"--num-em-iters={options.num_em_iters}: a number from 0 is expected")
-    check_shrinkage(options.shrinkage)
 
 
 def _log(iteration, log_likelihood, previous, groups, model):

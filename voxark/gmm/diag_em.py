@@ -11,7 +11,6 @@ from voxark.gmm.estep import EStep, add_statistics, updated_weights
 logger = logging.getLogger(__name__)
 
 BLOCK = 1024  # frames of an E-step block: its arrays stay in the second-level cache
-LEAST_OCCUPANCY = 10.0  # frames of a Gaussian that is updated [K]
 
 
 @dataclass
@@ -54,7 +53,7 @@ class DiagAccs:
         weight = n/N, mean = f/n, var = max(s/n - mean^2, ``floor`` (D,)), as --update-flags says. Components
         without ``enough`` data keep mean and variance.
         """
-        weights, enough = updated_weights(gmm, self.n, options, LEAST_OCCUPANCY)
+        weights, enough = updated_weights(gmm, self.n, options, "diag")
         n = np.where(enough, self.n, 1.0)[:, None]
         centred, centre = self.f / n, gmm.means - self.offset
         if "m" in options.update_flags:

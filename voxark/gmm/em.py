@@ -12,7 +12,7 @@ import numpy as np
 from voxark.errors import VoxarkError
 from voxark.gmm.diag import DiagGmm
 from voxark.gmm.diag_em import DiagAccs, DiagEStep, float32_error  # noqa: F401 - part of this interface
-from voxark.gmm.estep import FLOAT32_TOLERANCE  # noqa: F401 - part of this interface
+from voxark.gmm.estep import FLOAT32_TOLERANCE, least_occupancy  # noqa: F401 - part of this interface
 from voxark.gmm.init import initial_gmm, seeded_rng, summarise
 from voxark.options import option
 
@@ -39,8 +39,10 @@ class UpdateOptions:
         """Raise VoxarkError for numbers that make no sense."""
         if not self.update_flags or set(self.update_flags) - set("mvw"):
             raise VoxarkError(f"--update-flags={self.update_flags}: expected letters out of m, v, w")
-        if not (self.min_variance > 0 and 0 <= self.var_floor_factor < 1):
-            raise VoxarkError("--min-variance must be above 0, and --var-floor-factor between 0 and 1")
+        if not (0 < self.min_variance < np.inf and 0 <= self.var_floor_factor < 1):
+            raise VoxarkError("--min-variance must be above 0, and --var-floor-factor 0 to below 1")
+        if not 0 <= self.min_gaussian_weight < 1:
+            raise VoxarkError(f"--min-gaussian-weight={self.min_gaussian_weight}: expected 0 to below 1")
         if not self.max_condition >= 1:
             raise VoxarkError(f"--max-condition={self.max_condition}: at least 1 is needed")
 
@@ -149,7 +151,8 @@ def train_gmm(features, init_options, options, initial=None, report=None, device
     Without ``initial`` a first pass finds the data's mean, variance and a random sample, from which the first
     model comes (for full covariances: a diagonal one made full); with it the iterations are plain, and its
     own mean and variance stand for the data's. ``report`` (EmReport) costs a further pass an iteration.
-    Memory does not depend on the amount of data. VoxarkError for fewer than 10 frames a Gaussian.
+    Memory does not depend on the amount of data. VoxarkError for fewer frames than --min-gaussian-occupancy a
+    Gaussian (with ``initial``: than 10, if that is less).
     """
     init_options.check()
     options.check()
@@ -161,7 +164,7 @@ def train_gmm(features, init_options, options, initial=None, report=None, device
     for iteration, num_new in enumerate(growth_schedule(gmm.num_gauss, target, options.num_iters), 1):
         gmm = gmm.split(gmm.num_gauss + num_new, seeded_rng(init_options.srand, "grow", iteration))
         accs = e_step(gmm, features, offset, options.double, hard, device)
-        check_amount(accs.num_frames, gmm.num_gauss)
+        check_amount(accs.num_frames, gmm.num_gauss, min(10.0, least_occupancy(options, "diag")))
         logger.info("iteration %d: %s per frame %.4f over %d frames",
                     iteration, criterion, accs.log_likelihood / accs.num_frames, accs.num_frames)
         updated, enough = accs.maximise(gmm, options, floor)
@@ -193,7 +196,8 @@ def _start(features, init_options, options, initial):
         logger.info("training on %d frames chosen out of %d", len(chosen), summary.num_frames)
     if initial is None:
         num_frames = len(chosen) if options.train_frames else summary.num_frames
-        check_amount(num_frames, init_options.num_gauss)
+        kind = "full" if options.covariance == "full" else "diag"  # auto is diag here
+        check_amount(num_frames, init_options.num_gauss, least_occupancy(options, kind))
         if summary.sample is not None:
             summary.sample = summary.sample[: init_options.num_frames]
         gmm = initial_gmm(summary, init_options, variance_floor(variance, options))
@@ -213,12 +217,14 @@ def _with_covariance(gmm, covariance):
     return gmm.to_full() if covariance == "full" and is_diag else gmm
 
 
-def check_amount(num_frames, num_gauss):
-    """Raise VoxarkError when there are fewer than 10 frames a Gaussian."""
+def check_amount(num_frames, num_gauss, least=10.0):
+    """Raise VoxarkError when there are fewer than ``least`` frames a Gaussian."""
     if num_frames == 0:
         raise VoxarkError("the features hold no frames at all: nothing to train on")
-    if num_frames < 10 * num_gauss:
+    if num_frames < least * num_gauss:
+        most = int(num_frames / least)
         raise VoxarkError(
-            f"{num_frames} frames are too few for {num_gauss} Gaussians: give at least {10 * num_gauss}, "
-            f"or take --num-gauss={max(num_frames // 10, 1)} or fewer"
+            f"{num_frames} frames are too few for {num_gauss} Gaussians: each needs {least:g} "
+            f"(--min-gaussian-occupancy), so give at least {least * num_gauss:g}"
+            + (f", or take --num-gauss={most} or fewer" if most else "")
         )

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 FLOAT32_TOLERANCE = 1e-3  # largest accepted rounding error of a float32 log-likelihood, in nats
 # Posteriors this far below the best one become 0: products of denormal numbers are twenty times slower.
 NEGLIGIBLE = {"float32": 2.0**-80, "float64": 2.0**-700}
+LEAST_OCCUPANCY = {"diag": 10.0, "full": 100.0}  # frames of a Gaussian that is updated [K]
 DEVICE_BLOCK = 8192  # frames of a block where it need not fit a cache: longer sums in float32 lose digits
 
 
@@ -137,17 +138,22 @@ def add_statistics(accs, other, same):
     return accs
 
 
-def updated_weights(gmm, n, options, least_occupancy):
+def least_occupancy(options, kind):
+    """Return the frames that a Gaussian must have more than: --min-gaussian-occupancy, or that of ``kind``."""
+    given = options.min_gaussian_occupancy
+    return given if given >= 0 else LEAST_OCCUPANCY[kind]
+
+
+def updated_weights(gmm, n, options, kind):
     """Return (weights (C,), enough (C,)): Kaldi's rule for n (C,) frames a component [K].
 
-    ``enough`` is true of components with more than --min-gaussian-occupancy frames (by default
-    ``least_occupancy``) and --min-gaussian-weight of the weight; the weights n/N of the others are floored.
+    ``enough`` is true of components with more frames than least_occupancy for covariances of ``kind``, diag
+    or full, and more than --min-gaussian-weight of the weight; the weights n/N of the others are floored.
     """
     if not n.sum() > 0:
         raise VoxarkError("the statistics hold no frames: there is nothing to update the GMM from")
-    least = options.min_gaussian_occupancy if options.min_gaussian_occupancy >= 0 else least_occupancy
     share = n / n.sum()
-    enough = (n > least) & (share > options.min_gaussian_weight)
+    enough = (n > least_occupancy(options, kind)) & (share > options.min_gaussian_weight)
     if "w" not in options.update_flags:
         return gmm.weights, enough
     weights = np.where(enough, share, np.maximum(share, options.min_gaussian_weight))

@@ -19,7 +19,6 @@ from voxark.packed import pack_lower, packed_indices, unpack_lower
 logger = logging.getLogger(__name__)
 
 BLOCK = 512  # frames of an E-step block
-LEAST_OCCUPANCY = 100.0  # frames of a Gaussian that is updated [K]
 
 
 @dataclass
@@ -76,7 +75,7 @@ class FullAccs:
         --update-flags says; components without ``enough`` data keep mean and covariance. ``floor`` is that of
         diagonal models and not used.
         """
-        weights, enough = updated_weights(gmm, self.n, options, LEAST_OCCUPANCY)
+        weights, enough = updated_weights(gmm, self.n, options, "full")
         means, covars = gmm.means.copy(), gmm.covars.copy()
         first, second = self.centred()
         n = self.n[enough]

@@ -31,7 +31,7 @@ def gmm_summary(params):
     variances = np.linalg.eigvalsh(gmm.covars) if is_full else gmm.variances
     conditions = variances.max(axis=1) / variances.min(axis=1)
     shares = gmm.weights[gmm.weights > 0] / gmm.weights.sum()
-    entropy = float(-(shares * np.log(shares)).sum())
+    entropy = abs(float((shares * np.log(shares)).sum()))
     number, dim = gmm.num_gauss, gmm.dim
     return {
         "covariance": "full" if is_full else "diag",

@@ -117,9 +117,12 @@ def summarise(features, num_sampled, srand):
         if offset is None:
             offset = x.mean(axis=0, dtype=np.float64)
             total, total_squares = np.zeros_like(offset), np.zeros_like(offset)
-        centred = x - offset
-        total += centred.sum(axis=0)
-        total_squares += np.einsum("td,td->d", centred, centred)
+        with np.errstate(over="ignore", invalid="ignore"):
+            centred = x - offset
+            total += centred.sum(axis=0)
+            total_squares += np.einsum("td,td->d", centred, centred)
+            if not np.isfinite(total_squares + np.square(total)).all():
+                raise VoxarkError(f"{key}: the squares of its features are too large to add up")
         num_frames += len(x)
         if reservoir is not None:
             reservoir.add(key, x)

@@ -26,8 +26,9 @@ class MapOptions:
         """Raise VoxarkError for unknown flags and for negative factors."""
         if not self.update_flags or set(self.update_flags) - set("mvw"):
             raise VoxarkError(f"--update-flags={self.update_flags}: expected letters out of m, v, w")
-        if min(self.mean_tau, self.variance_tau, self.weight_tau) < 0:
-            raise VoxarkError("--mean-tau, --variance-tau and --weight-tau must not be negative")
+        taus = self.mean_tau, self.variance_tau, self.weight_tau
+        if min(taus) < 0 or max(taus) == np.inf:
+            raise VoxarkError("--mean-tau, --variance-tau and --weight-tau must not be negative or infinite")
 
 
 def map_adapt(ubm, accs, options):

@@ -1,5 +1,7 @@
 """What mixtures with diagonal and with full covariances share: checks, moments, splitting."""
 
+import heapq
+
 import numpy as np
 
 from voxark.errors import VoxarkError
@@ -72,15 +74,19 @@ class Mixture:
         scaled as the component is.
         """
         weights, means = list(self.weights), list(self.means)
+        queue = [(-weight, c) for c, weight in enumerate(weights)]
+        heapq.heapify(queue)
         source = list(range(self.num_gauss))  # the component whose spread each one has
         while len(weights) < target:
-            heaviest = int(np.argmax(weights))
+            heaviest = queue[0][1]
             step = perturb * self._deviation(source[heaviest], rng.standard_normal(self.dim))
             weights[heaviest] /= 2.0
             weights.append(weights[heaviest])
             means.append(means[heaviest] + step)
             means[heaviest] = means[heaviest] - step
             source.append(source[heaviest])
+            heapq.heapreplace(queue, (-weights[heaviest], heaviest))
+            heapq.heappush(queue, (-weights[-1], len(weights) - 1))
         return type(self)(np.array(weights), np.array(means), getattr(self, self.SPREAD)[source])
 
     def keep(self, chosen):

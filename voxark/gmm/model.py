@@ -1,7 +1,6 @@
 """Files of Gaussian mixtures, with diagonal or full covariances: the file says which."""
 
 from voxark import tables
-from voxark.errors import VoxarkError
 from voxark.gmm.diag import DiagGmm
 from voxark.gmm.full import FullGmm
 from voxark.kaldi_files import DiagGmmParams
@@ -14,11 +13,7 @@ def gmm_from_params(params):
 
 def read_gmm(rxfilename):
     """Read <DiagGMM> or <FullGMM>: return a DiagGmm or a FullGmm; VoxarkError names the file."""
-    params = tables.read_object("gmm", rxfilename)
-    try:
-        return gmm_from_params(params)
-    except VoxarkError as error:
-        raise VoxarkError(f"{rxfilename}: {error}") from None
+    return tables.read_model("gmm", rxfilename, gmm_from_params)
 
 
 def write_gmm(wxfilename, gmm, binary=True):

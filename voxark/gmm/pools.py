@@ -30,7 +30,8 @@ def check_selection(selection, num_frames, num_gauss):
         raise VoxarkError(f"the selection of frame {int(selection.counts.argmin())} is empty")
     index = selection.index
     if index.size and not 0 <= index.min() <= index.max() < num_gauss:
-        raise VoxarkError(f"the selection names Gaussian {int(index.max())}, the GMM has {num_gauss}")
+        wrong = int(index.min() if index.min() < 0 else index.max())
+        raise VoxarkError(f"the selection names Gaussian {wrong}, the GMM has {num_gauss} (from 0)")
 
 
 class Utterance(NamedTuple):

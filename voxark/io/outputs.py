@@ -12,10 +12,16 @@ import sys
 from voxark.io.commands import Command
 from voxark.errors import VoxarkError
 
+_TABLE = re.compile("([a-z]+,)*(ark|scp)(,[a-z]+)*:")
 _STREAMS = ("/dev/std", "/dev/fd/", "/proc/self/fd/")  # names of what is open already: written in place
 
 _counter = itertools.count()
 _unfinished = {}  # path, or "-" for standard output -> the Output that is being written
+
+
+def is_table_name(name):
+    """True for what looks like ``ark:...`` or ``scp,p:...``: Kaldi takes no such name for a file's either."""
+    return _TABLE.match(name) is not None
 
 
 def remove_unfinished():
@@ -49,6 +55,8 @@ class Output:
             self._stream = io.BufferedWriter(self._command.stream, 1 << 16)
         elif name.endswith("|"):
             raise VoxarkError(f"{name}: an input pipe was given as output (output pipes begin with '|')")
+        elif is_table_name(name):
+            raise VoxarkError(f"{name}: a table was given where a file name is expected as output")
         elif re.search(r":[0-9]+$", name):
             raise VoxarkError(f"{name}: an offset was given for an output (do not end its name in a number)")
         else:
@@ -182,6 +190,18 @@ class Output:
         except BaseException:
             self.abort()
             raise
+
+
+def check_outputs(*wxfilenames):
+    """Raise VoxarkError if no file can be written under one of these names: before the work they are for.
+
+    Leaves everything as it is. Empty names, standard output, commands and devices are not asked.
+    """
+    for name in map(str.strip, wxfilenames):
+        final = os.path.realpath(name)
+        is_special = os.path.exists(final) and not (os.path.isfile(final) or os.path.isdir(final))
+        if not (name in ("", "-") or name.startswith("|") or is_special):
+            Output(name).abort()
 
 
 class TextOutput(Output):

@@ -16,7 +16,7 @@ import numpy as np
 
 from voxark.io.commands import Command
 from voxark.errors import VoxarkError
-from voxark.io.outputs import Output, TextOutput, open_text_output  # noqa: F401 - part of this interface
+from voxark.io.outputs import Output, TextOutput, is_table_name, open_text_output  # noqa: F401 - also ours
 
 _BUFFER = 1 << 16
 _CHUNK = 1 << 20  # what a pipe is asked for at once
@@ -310,7 +310,8 @@ def open_input(rxfilename):
     try:
         stream = open(path, "rb", buffering=0)
     except OSError as error:
-        raise VoxarkError(f"{path}: {error.strerror}") from None
+        hint = " (a file name is expected here, not a table)" if is_table_name(name) else ""
+        raise VoxarkError(f"{path}: {error.strerror}{hint}") from None
     except ValueError as error:  # a null byte, a lone surrogate
         raise VoxarkError(f"{path!r}: not a file name ({error})") from None
     status = os.fstat(stream.fileno())

@@ -134,13 +134,22 @@ class StatisticsStore:
         """True until the limit has been passed."""
         return self._file is None
 
+    @property
+    def place(self):
+        """Where they are, in words."""
+        return "in memory" if self.in_memory else f"in a file in {tempfile.gettempdir()}"
+
     def add(self, n, f):
         """Keep one block."""
         self.num_bytes += n.nbytes + f.nbytes
         self.num_utts += len(n)
         self._shapes.append(f.shape)
         if self._file is None and self.num_bytes > self._limit:
-            self._file = tempfile.TemporaryFile(prefix="voxark-")
+            try:
+                self._file = tempfile.TemporaryFile(prefix="voxark-")
+            except OSError as error:
+                raise VoxarkError("statistics beyond --max-memory need a file: "
+                                  f"{error.strerror or error} (TMPDIR names another place)") from None
             for block in self._blocks:
                 self._write(*block)
             self._blocks = None

@@ -38,10 +38,15 @@ class IvectorStats:
 
     @classmethod
     def from_params(cls, params):
-        """Take the sums from voxark.kaldi_files.IvectorStatsParams; VoxarkError for those of weights."""
+        """Take the sums from voxark.kaldi_files.IvectorStatsParams.
+
+        VoxarkError for those of weights, and for values that are not finite.
+        """
         if params.q.size or params.g.size:
             raise VoxarkError("these statistics are of an extractor whose weights depend on the i-vector "
                               "(Kaldi's --use-weights=true), which is not supported")
+        if not all(np.isfinite(field).all() for field in params):
+            raise VoxarkError("the i-vector statistics hold values that are not finite")
         b, a = np.asarray(params.y, np.float64), np.asarray(params.r, np.float64)
         s = unpack_lower(np.asarray(params.s, np.float64), b.shape[1]) if params.s.size else None
         n, w_sum, w_scatter = (np.asarray(value, np.float64) for value in (

@@ -36,17 +36,22 @@ def fixed_bytes(num_gauss, dim, ivector_dim):
     return 8 * num_gauss * (4 * dim * ivector_dim + 2 * packed + 6 * dim * dim) + block
 
 
-def plan_memory(shape, max_memory):
-    """Log what training an extractor of ``shape`` (C,D,R) takes; return the bytes left for statistics.
+def memory_left(shape, max_memory):
+    """Return the bytes of ``max_memory`` megabytes that an extractor of ``shape`` (C,D,R) leaves to statistics.
 
-    Raises VoxarkError if even the fixed part is more than ``max_memory`` megabytes.
+    Raises VoxarkError if even the fixed part is more than that.
     """
-    fixed = fixed_bytes(*shape)
-    left = 1e6 * max_memory - fixed
+    left = 1e6 * max_memory - fixed_bytes(*shape)
     if left < 0:
         raise VoxarkError(f"{shape[0]} Gaussians of dimension {shape[1]} and i-vectors of {shape[2]} need "
-                          f"{fixed / 1e6:.0f} MB, --max-memory={max_memory:g} allows less: raise it, or take "
-                          "fewer Gaussians or a smaller --ivector-dim")
+                          f"{fixed_bytes(*shape) / 1e6:.0f} MB, --max-memory={max_memory:g} allows less: raise "
+                          "it, or take fewer Gaussians or a smaller --ivector-dim")
+    return left
+
+
+def plan_memory(shape, max_memory):
+    """Log what training an extractor of ``shape`` (C,D,R) takes; return memory_left of it."""
+    fixed, left = fixed_bytes(*shape), memory_left(shape, max_memory)
     logger.info("memory: %.0f MB for the model, its sums and a block of utterances; statistics, %.1f kB an "
                 "utterance, in memory up to %.0f MB, beyond that in a file in $TMPDIR (--max-memory=%g)",
                 fixed / 1e6, 8e-3 * shape[0] * (shape[1] + 1), left / 1e6, max_memory)
@@ -70,9 +75,11 @@ def train(utterances, extractor, estimation, training, device=None):
         if not store.num_utts:
             raise VoxarkError("no utterance has features and posteriors: nothing to train on")
         num_frames = scatter.n.sum()
-        place = "in memory" if store.in_memory else "in a file in $TMPDIR"
         logger.info("%d utterances, %.0f frames; their statistics take %.1f MB, %s",
-                    store.num_utts, num_frames, store.num_bytes / 1e6, place)
+                    store.num_utts, num_frames, store.num_bytes / 1e6, store.place)
+        if store.num_utts < extractor.ivector_dim:
+            logger.warning("%d utterances for i-vectors of dimension %d: give more, or a smaller "
+                           "--ivector-dim", store.num_utts, extractor.ivector_dim)
         check = EvidenceCheck(store.num_utts, num_frames)
         for iteration in range(1, training.num_iters + 1):
             stats = accumulate(extractor, store, scatter, device)

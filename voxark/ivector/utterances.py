@@ -30,6 +30,12 @@ class ExtractionOptions(WeightOptions):
 
     max_count: float = option(0.0, "Scale an utterance's posteriors down to this sum at most (0: no limit)")
 
+    def check(self):
+        """Raise VoxarkError for numbers that make no sense."""
+        super().check()
+        if self.max_count < 0:
+            raise VoxarkError(f"--max-count={self.max_count:g}: a number from 0 is expected")
+
     def scale(self, post):
         """What the posteriors of an utterance are multiplied by."""
         count = self.acoustic_weight * float(post.value.sum(dtype="float64"))

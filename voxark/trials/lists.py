@@ -238,9 +238,15 @@ def read_labelled_scores(rxfilename):
 
 
 def write_scores(out, trials, scores):
-    """Write lines `<enroll-id> <test-id> <score>` to ``out``, which takes bytes; seven significant digits."""
-    if np.isnan(scores).any():
-        raise VoxarkError(f"{trials.name}: the score of {trials.pair(np.argmax(np.isnan(scores)))} is NaN")
+    """Write lines `<enroll-id> <test-id> <score>` to ``out``, which takes bytes; seven significant digits.
+
+    VoxarkError names the first pair whose score is not finite.
+    """
+    bad = ~np.isfinite(scores)
+    if bad.any():
+        first = np.argmax(bad)
+        value = "NaN" if np.isnan(scores[first]) else "infinite"
+        raise VoxarkError(f"{trials.name}: the score of {trials.pair(first)} is {value}: look at its vectors")
     enroll_ids = [key.encode("utf-8", "surrogateescape") for key in trials.enroll_ids]
     test_ids = [key.encode("utf-8", "surrogateescape") for key in trials.test_ids]
     for begin in range(0, len(trials), _WRITE_LINES):

@@ -24,6 +24,9 @@ def plda_terms(plda, enrolment, test, mode="mean", options=None, average_after_n
     assumes that they are independent given the speaker, "score-mean" averages the sessions' scores. The mean
     is taken before PLDA's length normalisation as Kaldi takes it, or after with ``average_after_norm``.
     """
+    for side, x in (("enrolment", enrolment.x), ("test", test)):
+        if x.shape[1] != plda.dim:
+            raise VoxarkError(f"the {side} vectors have dimension {x.shape[1]}, the PLDA model {plda.dim}")
     test = plda.transform_vectors(test, 1, options)
     if mode == "score-mean":
         sessions = plda.pair_terms(plda.transform_vectors(enrolment.x, 1, options), 1, test)
