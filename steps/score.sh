@@ -23,12 +23,14 @@ Options:
   --enroll-map <file>    \`<model-id> <utterance>...\`: models are means of these vectors (default: ids are utterances)
   --lda true|false       false: cosine of the centred vectors themselves (default: $lda)
   --p-target <p>         prior of a target in the detection cost (default: $p_target)"
+. "$(dirname "${BASH_SOURCE[0]}")/../utils/step_lib.sh"
 . "$(dirname "${BASH_SOURCE[0]}")/../utils/parse_options.sh"
 if [ $# -ne 4 ]; then
   echo "$help_message" >&2
   exit 1
 fi
 trials=$1 model=$2 test=$3 dir=$4
+step_plain_paths "$trials" "$model" "$test" "$dir" "$enroll_map"
 if [ ! -s "$trials" ]; then
   echo "$0: $trials is missing or empty" >&2
   exit 1

@@ -227,6 +227,13 @@ def test_steps_explain_themselves(step):
     assert wrong.returncode == 1 and "e.g.:" in wrong.stderr
 
 
+@pytest.mark.parametrize("folder, reason", [("'a b'", "blanks"), ("JOB", "the word JOB"), ("'a;b'", "the shell")])
+def test_score_refuses_paths_that_jobs_cannot_have(folder, reason, tmp_path):
+    (tmp_path / "trials").write_text("a b target\n")
+    done = shell(f"score.sh trials model test.scp {folder}", check=False, cwd=tmp_path)
+    assert done.returncode == 1 and reason in done.stderr and not list(tmp_path.glob("*b")), done.stderr
+
+
 # ---------------------------------------------------------------------------------------- data directories
 
 

@@ -293,7 +293,7 @@ def test_step_refuses_wrong_use_in_words(tmp_path):
         ("--nj x data v.scp exp", "--nj x: expected a number"),
         ("--lda-dim -3 data v.scp exp", "--lda-dim -3: expected a number"),
         ("data v.scp 'a b'", "'a b': a path with blanks"),
-        ("--nj 2 data v.scp JOB", "'JOB': a path with blanks, the word JOB"),
+        ("--nj 2 data v.scp JOB", "'JOB': a path with the word JOB"),
         ("data none.scp exp", "none.scp is missing or empty"),
     ):
         done = shell(f"cd {tmp_path} && train_plda.sh {arguments}", check=False)

@@ -21,14 +21,25 @@ step_die() {
   exit 1
 }
 
-# step_plain_paths <path>...: refuses what cannot stand in the commands of jobs and in those of tables.
-step_plain_paths() {
+# step_job_paths <path>...: launchers put paths into a line of bash, and replace the word JOB in it.
+step_job_paths() {
   local path word='(^|[^A-Za-z0-9_])JOB([^A-Za-z0-9_]|$)'
   for path in "$@"; do
-    if [[ $path =~ $word || $path == *[[:space:]\'\"\`\$\&\;\|\<\>\(\)\\]* ]]; then
-      step_die "'$path': a path with blanks, the word JOB or a character of the shell in it cannot be given to jobs"
+    if [[ $path =~ $word || $path == *[\'\"\`\$\&\;\|\<\>\(\)\\]* ]]; then
+      step_die "'$path': a path with the word JOB or a character of the shell in it cannot be given to jobs"
     fi
   done
+}
+
+# step_plain_paths <path>...: refuses blanks, too, which the commands in the names of tables cannot have.
+step_plain_paths() {
+  local path
+  for path in "$@"; do
+    if [[ $path == *[[:space:]]* ]]; then
+      step_die "'$path': a path with blanks cannot stand in the commands that read tables"
+    fi
+  done
+  step_job_paths "$@"
 }
 
 # Prints the absolute path of a folder, which is made if it is not there.
@@ -60,13 +71,7 @@ step_arguments() {
   [[ -d $data ]] || step_die "$data: no such directory"
   log_dir=$(step_folder "${2:-$data/log}")
   out_dir=$(step_folder "${3:-$data/data}")
-  # Launchers put paths into a line of bash, and replace the word JOB in it.
-  local path word='(^|[^A-Za-z0-9_])JOB([^A-Za-z0-9_]|$)'
-  for path in "$data" "$log_dir" "$out_dir"; do
-    if [[ $path =~ $word || $path == *[\'\"\`\$\&\;\|\<\>\(\)\\]* ]]; then
-      step_die "$path: a path with the word JOB or a character of the shell in it cannot be given to jobs"
-    fi
-  done
+  step_job_paths "$data" "$log_dir" "$out_dir"
 }
 
 # step_begin <what> <output table> wav|feats: names of what the jobs write.

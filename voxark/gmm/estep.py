@@ -4,6 +4,7 @@ A Gaussian's log-likelihood is linear in the features phi = [1, z, products of z
 family), so a block of frames is two matrix products: ln p(z, c) = w phi' and sum gamma phi [lecture; K].
 """
 
+import abc
 import logging
 import math
 
@@ -22,7 +23,7 @@ LEAST_OCCUPANCY = {"diag": 10.0, "full": 100.0}  # frames of a Gaussian that is 
 DEVICE_BLOCK = 8192  # frames of a block where it need not fit a cache: longer sums in float32 lose digits
 
 
-class EStep:
+class EStep(abc.ABC):
     """The E-step under one model: adds the statistics of utterances, in blocks that never cross an utterance.
 
     A subclass gives w (C,F), the rounding error of float32 products in nats, the frames ``block``
@@ -47,13 +48,13 @@ class EStep:
         self._zero = self._device.asarray(0.0, self.dtype.name)
         self._components = self._device.asarray(np.arange(len(w))[:, None])
 
+    @abc.abstractmethod
     def zeros(self):
         """Return empty statistics for this step."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _features(self, x):
         """Return phi (B,F) of the frames x (B,D), on the device, in self._phi."""
-        raise NotImplementedError
 
     def accumulate(self, key, x, accs):
         """Add the statistics of the frames x (T,D) of utterance ``key`` to ``accs``.

@@ -2,6 +2,8 @@
 
 import heapq
 
+import abc
+
 import numpy as np
 
 from voxark.errors import VoxarkError
@@ -17,7 +19,7 @@ def log_sum_exp(a, axis):
         return np.log(np.exp(a - peak).sum(axis=axis)) + peak.squeeze(axis)
 
 
-class Mixture:
+class Mixture(abc.ABC):
     """Base of DiagGmm and FullGmm, frozen dataclasses of weights (C,), means (C,D) and what ``SPREAD`` names.
 
     ``SPREAD`` is the attribute that holds the variances (C,D) or covariances (C,D,D).
@@ -55,6 +57,14 @@ class Mixture:
     def mean(self):
         """Return the mean (D,) of the whole mixture."""
         return self.weights @ self.means / self.weights.sum()
+
+    @abc.abstractmethod
+    def component_log_likelihoods(self, x):
+        """Return ln(weight_c N(x_n; component c)) as (N,C) float64 for frames x (N,D)."""
+
+    @abc.abstractmethod
+    def _deviation(self, component, draw):
+        """Scale a standard normal ``draw`` (D,) as the component is."""
 
     def check_features(self, x):
         """Return x as an array; VoxarkError unless it is (N,D)."""
