@@ -7,21 +7,26 @@ nj=2
 cmd=run.py
 backend=plda
 enroll_map=
+enroll=mean
 lda=true
+score_opts=
 p_target=0.01
 help_message="Usage: $0 [options] <trials> <model-dir> <test> <exp-dir>
 e.g.: $0 --backend plda data/trials exp/plda exp/pooled_test/vectors.scp exp/scores_plda
       $0 --backend gmm data/trials exp/gmm_map data/test exp/scores_gmm
   gmm: <model-dir> comes from adapt_gmm.sh, <test> is a data directory.
-  plda, cosine: <model-dir> comes from train_plda.sh, <test> is the scp of the vectors, of enrolment and of test.
+  plda, dplda, cosine, dot: <model-dir> comes from train_plda.sh, <test> is the scp of the vectors, of enrolment and
+  of test; dplda takes <model-dir>/dplda.
   Writes <exp-dir>/scores; <exp-dir>/dropped: enrolment and test ids that could not be scored, and why; and
   <exp-dir>/eer when the trials have a third column target or nontarget.
 Options:
   --nj <n>               jobs, of gmm (default: $nj)
   --cmd <launcher>       how to run jobs (default: $cmd)
-  --backend <name>       plda, cosine or gmm (default: $backend)
-  --enroll-map <file>    \`<model-id> <utterance>...\`: models are means of these vectors (default: ids are utterances)
-  --lda true|false       false: cosine of the centred vectors themselves (default: $lda)
+  --backend <name>       plda, dplda, cosine, dot or gmm (default: $backend)
+  --enroll-map <file>    \`<model-id> <utterance>...\`: models are made of these vectors (default: ids are utterances)
+  --enroll <way>         with --enroll-map: mean, book (of plda) or score-mean, see score-trials (default: $enroll)
+  --lda true|false       false: the centred vectors themselves (default: $lda)
+  --score-opts <words>   more options of score-trials, such as \`--smoothing=0.1\`, without quotes (default: none)
   --p-target <p>         prior of a target in the detection cost (default: $p_target)"
 . "$(dirname "${BASH_SOURCE[0]}")/../utils/step_lib.sh"
 . "$(dirname "${BASH_SOURCE[0]}")/../utils/parse_options.sh"
@@ -38,6 +43,10 @@ fi
 
 mkdir -p "$dir/log"
 rm -f "$dir"/scores* "$dir/eer" "$dir"/log/failed.* "$dir"/log/*/failed.*
+
+options=(--allow-missing --backend="$backend")
+read -r -a more <<<"$score_opts"
+options+=(${more[@]+"${more[@]}"})
 
 score_gmm() {
   local job feats num_tests
@@ -57,8 +66,8 @@ score_gmm() {
   feats=$(gmm_features.sh --log-dir "$dir/log/1" "$model" "$dir/split/data.1")
   feats=${feats//"$dir/split/data.1/"/"$dir/split/data.JOB/"}
   feats=${feats//"$dir/log/1/"/"$dir/log/JOB/"}
-  $cmd JOB=1:"$nj" "$dir/log/score.JOB.log" score-trials --failed-list="$dir/log/failed.score.JOB" --allow-missing \
-    --backend=gmm --model="$model/final.gmm" "$dir/split/trials.JOB" "scp:$model/models.scp" "$feats" "$dir/scores.JOB"
+  $cmd JOB=1:"$nj" "$dir/log/score.JOB.log" score-trials "${options[@]}" --failed-list="$dir/log/failed.score.JOB" \
+    --model="$model/final.gmm" "$dir/split/trials.JOB" "scp:$model/models.scp" "$feats" "$dir/scores.JOB"
   for job in $(seq "$nj"); do cat "$dir/scores.$job"; done >"$dir/scores.partial"
   rm "$dir"/scores.[0-9]*
   mv "$dir/scores.partial" "$dir/scores"
@@ -66,23 +75,24 @@ score_gmm() {
 }
 
 score_vectors() {
-  local options=() vectors
+  local vectors
+  options+=(--failed-list="$dir/log/failed.score" --enroll="$enroll")
   if [ "$lda" = true ]; then
     vectors="ark:transform-vec --mean=$model/mean.vec --normalize-length $model/lda.mat scp:$test ark:- |"
   else
     vectors="ark:transform-vec --mean=$model/mean.vec scp:$test ark:- |"
   fi
   if [ -n "$enroll_map" ]; then options+=(--enroll-map="ark:$enroll_map"); fi
-  if [ "$backend" = plda ]; then options+=(--model="$model/plda"); fi
-  $cmd "$dir/log/score.log" score-trials --failed-list="$dir/log/failed.score" --allow-missing --backend="$backend" \
-    ${options[@]+"${options[@]}"} "$trials" "$vectors" "$vectors" "$dir/scores"
+  case $backend in plda | dplda) options+=(--model="$model/$backend") ;; esac
+  $cmd "$dir/log/score.log" score-trials "${options[@]}" "$trials" "$vectors" "$vectors" "$dir/scores"
+  rm -f "$dir/scores.missing" # <exp-dir>/dropped has it
 }
 
 case $backend in
   gmm) score_gmm ;;
-  plda | cosine) score_vectors ;;
+  plda | dplda | cosine | dot) score_vectors ;;
   *)
-    echo "$0: --backend $backend: expected plda, cosine or gmm" >&2
+    echo "$0: --backend $backend: expected plda, dplda, cosine, dot or gmm" >&2
     exit 1
     ;;
 esac

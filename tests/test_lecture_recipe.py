@@ -161,7 +161,7 @@ def test_no_picture_is_empty(finished):
 def test_the_colours_of_the_points_are_the_posteriors(finished):
     """A point of a single component's posterior has its colour; soft ones are mixtures, hard ones never."""
     sys.path.insert(0, str(LOCAL))
-    from drawing import COMPONENTS, mixed
+    from voxark.report.drawing import COMPONENTS, mixed
 
     palette = [np.array([int(c[i : i + 2], 16) for i in (1, 3, 5)]) / 255 for c in COMPONENTS[:3]]
     np.testing.assert_allclose(mixed(np.eye(3)), palette)

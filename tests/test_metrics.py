@@ -5,13 +5,12 @@ import math
 
 import numpy as np
 import pytest
-from helpers import golden, needs_golden, run
 from hypothesis import given
 from hypothesis import strategies as st
 
 from voxark.errors import VoxarkError
-from voxark.trials import metrics
-from voxark.trials.metrics import Roc, lower_hull
+from voxark.trials.hull import hull_vertices
+from voxark.trials.metrics import Roc, lower_hull, normalised_cost, prior_entropy
 
 # few distinct values, so that ties within and between the classes are the rule
 tied = st.lists(
@@ -280,24 +279,52 @@ def test_equals_scikit_learn(step):
     assert Roc(llr[:200], llr[200:]).cllr() == pytest.approx(roc.min_cllr(), rel=1e-9)
 
 
-def test_hull_keeps_its_vertices_in_every_shape():
+def scanned_hull(x, y):
+    """Places of the hull's vertices by Andrew's monotone chain on Python's integers."""
+    hull = []
+    for i in range(len(x)):
+        if hull and (x[hull[-1]], y[hull[-1]]) == (x[i], y[i]):
+            continue
+        while len(hull) > 1:
+            a, b = hull[-2], hull[-1]
+            if (x[b] - x[a]) * (y[i] - y[b]) - (y[b] - y[a]) * (x[i] - x[b]) > 0:
+                break
+            hull.pop()
+        hull.append(i)
+    return hull
+
+
+def hull_shapes():
     rng = np.random.default_rng(0)
-    shapes = []
-    for number in (1, 2, 3, 50, 400):
-        steps = rng.integers(0, 4, (number, 2))
-        shapes.append((np.append(0, np.cumsum(steps[:, 0])), np.append(0, np.cumsum(steps[:, 1]))[::-1]))
+    for number in (1, 2, 3, 5, 50, 400, 3000):
+        for most in (2, 4, 50):
+            steps = rng.integers(0, most, (number, 2))
+            yield np.append(0, np.cumsum(steps[:, 0])), np.append(0, np.cumsum(steps[:, 1]))[::-1].copy()
     x = np.arange(300)
-    convex = (300 - x) ** 2
-    shapes.append((x, convex))
-    shapes.append((np.append(x, 300), np.append(convex, 0) * 0 + np.append(convex, 0)))
-    outlier = convex.copy()
-    outlier[20:] = 0  # one deep step: the passes remove the arc before it point by point
-    shapes.append((x, outlier))
-    for x, y in shapes:
+    yield x, (300 - x) ** 2  # every point is a vertex
+    yield np.append(x, 300), np.append((300 - x) ** 2, 0)
+    outlier = (300 - x) ** 2
+    outlier[20:] = 0  # one deep step takes away the arc before it, point by point
+    yield x, outlier
+    yield x, 3 * (299 - x)  # all on one line
+    rates = np.linspace(-4, 4, 5000)
+    yield (1e9 / (1 + np.exp(-rates - 1))).astype(int), (1e9 / (1 + np.exp(rates - 1))).astype(int)
+
+
+def test_hull_keeps_its_vertices_in_every_shape():
+    for x, y in hull_shapes():
+        expected = scanned_hull(x.tolist(), y.tolist())
+        assert hull_vertices(x, y).tolist() == expected
         hx, hy = lower_hull(x, y)
-        expected = metrics._scan_hull(*map(list, zip(*dict.fromkeys(zip(x.tolist(), y.tolist())))))
-        assert hx.tolist() == expected[0].tolist() and hy.tolist() == expected[1].tolist()
-        assert (np.interp(x, *strictly(hx, hy)) <= y + 1e-9)[np.diff(x, prepend=-1) > 0].all()
+        assert hx.tolist() == x[expected].tolist() and hy.tolist() == y[expected].tolist()
+        assert (np.interp(x, *strictly(hx, hy)) <= y * (1 + 1e-12) + 1e-9)[np.diff(x, prepend=-1) > 0].all()
+
+
+def test_hull_of_floats_is_that_of_counts_but_for_rounding():
+    for x, y in hull_shapes():
+        of_counts, of_floats = strictly(*lower_hull(x, y)), strictly(*lower_hull(x * 0.1, y * 0.3))
+        found = np.interp(x * 0.1, *of_floats) / 0.3
+        np.testing.assert_allclose(found, np.interp(x, *of_counts), rtol=1e-12, atol=2e-14 * y.max(initial=1))
 
 
 def strictly(x, y):
@@ -306,101 +333,72 @@ def strictly(x, y):
     return x[last], y[last]
 
 
-# ---------------------------------------------------------------------------------------------- the program
+def test_equals_scikit_learns_curves():
+    from sklearn.metrics import det_curve, roc_curve
 
-
-@needs_golden
-def test_prints_what_kaldi_prints(tmp_path):
-    kaldi = golden("model/plda.eer").read_bytes()
-    done = run("compute-eer", golden("model/plda.labelled"))
-    assert done.stdout + b"LOG" == kaldi[: len(done.stdout) + 3] and done.stdout == b"8"
-    assert (
-        "equal error rate is 8%, at threshold -39.4146" in done.stderr and b"at threshold -39.4146" in kaldi
-    )
-    assert "ROC convex hull: 7.867 %" in done.stderr
-    assert run("compute-eer", "-", stdin=golden("model/plda.labelled").read_bytes()).stdout == b"8"
-
-
-@pytest.mark.parametrize(
-    "num_target, position, printed",
-    [
-        (3, 1, b"33.33"),
-        (6, 1, b"16.67"),
-        (16, 1, b"6.25"),
-        (700, 1, b"0.1429"),
-        (2, 0, b"0"),
-        (7000, 1, b"0.01429"),
-    ],
-)
-def test_prints_four_significant_digits(num_target, position, printed):
-    # the first `position` targets lie below all non-targets, of which there are as many again
-    lines = [f"{-1 if i < position else 1} target\n" for i in range(num_target)]
-    lines += [f"{0 if i else 2 * position} nontarget\n" for i in range(num_target)]
-    done = run("compute-eer", "-", stdin="".join(lines).encode())
-    assert done.stdout == printed
-
-
-def write_lists(folder, trials, scores):
-    (folder / "trials").write_text(trials)
-    (folder / "scores").write_text(scores)
-    return folder / "trials", folder / "scores"
-
-
-TRIALS = "a x target\na y nontarget\nb x nontarget\nb y target\n"
-
-
-def test_joins_by_key_in_any_order(tmp_path):
-    files = write_lists(tmp_path, TRIALS, "b y 3\na y 0\na x 1\nb x 2\n")
-    first, second = run("compute-eer", "--p-target=0.5", *files).stdout.decode().splitlines()
-    assert first.startswith(
-        "EER 25.00 % (rocch) at threshold 1.5; minDCF(p=0.5) 0.500; 2 target, 2 nontarget"
-    )
-    assert second == (
-        "scores as log-likelihood ratios: actDCF(p=0.5) 1.000; Cllr %.3f, minCllr 0.500"
-        % Roc([1, 3], [0, 2]).cllr()
-    )
-    assert run("compute-eer", "--method=interp", *files).stdout.startswith(b"EER 50.00 % (interp)")
-    assert run("compute-eer", "--method=kaldi", *files).stdout.startswith(
-        b"EER 50.00 % (kaldi) at threshold 3;"
-    )
-
-
-def test_missing_and_extra_scores_are_errors_unless_allowed(tmp_path):
-    files = write_lists(tmp_path, TRIALS, "b y 3\na x 1\nb x 2\nc x 9\n")
-    for allowed, message in (
-        ((), "1 of 4 trials have no score, the first is 'a y'"),
-        (("--allow-missing",), "1 of 4 scores are of no trial, the first is 'c x'"),
-        (("--allow-extra",), "1 of 4 trials have no score"),
+    rng = np.random.default_rng(1)
+    tar, non = np.round(rng.standard_normal(300) + 1, 1), np.round(rng.standard_normal(500), 1)
+    truth, scores = np.repeat([1, 0], [300, 500]), np.concatenate((tar, non))
+    roc = Roc(tar, non)
+    for fpr, fnr, thresholds in (
+        det_curve(truth, scores),
+        (lambda fpr, tpr, t: (fpr, 1 - tpr, t))(*roc_curve(truth, scores, drop_intermediate=False)),
     ):
-        done = run("compute-eer", *allowed, *files, check=False)
-        assert done.returncode == 1 and message in done.stderr and done.stdout == b""
-    done = run("compute-eer", "--allow-missing", "--allow-extra", *files)
-    assert b"2 target, 1 nontarget" in done.stdout and "done 3, failed 1" in done.stderr
+        inside = np.isfinite(thresholds)
+        rates = np.array([roc.error_rates(t) for t in thresholds[inside]])
+        np.testing.assert_allclose(rates, np.column_stack((fnr, fpr))[inside], atol=1e-12)
+        costs = normalised_cost(fnr, fpr, 0.1, 1.0, 1.0)
+        assert roc.min_dcf(0.1)[0] == pytest.approx(min(1.0, costs.min()), abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    "trials, scores, message",
-    [
-        ("a x\nb y\n", "a x 1\nb y 2\n", "has no third column target|nontarget"),
-        ("a x target\n", "a x 1\n", "no nontarget trials"),
-        (TRIALS, "a x 1\na y nan\nb x 2\nb y 3\n", "scores:2: a score was expected, found 'nan'"),
-        (TRIALS, "a x 1\na x 2\nb x 2\nb y 3\n", "scores:2: the pair 'a x' stands already on line 1"),
-        (TRIALS, "", "the list is empty"),
-    ],
-)
-def test_bad_lists_are_refused_in_one_line(tmp_path, trials, scores, message):
-    done = run("compute-eer", *write_lists(tmp_path, trials, scores), check=False)
-    assert done.returncode == 1 and message in done.stderr.splitlines()[-1] and done.stdout == b""
+# ------------------------------------------------------------------------------- cross-entropy, few errors
 
 
-def test_labelled_lists_are_checked_too():
-    for text, message in (
-        (b"1 target\n", "no nontarget trials"),
-        (b"1 target 2\n", ":1: 2 columns were expected"),
-        (b"1 target\nx nontarget\n", ":2: a score was expected"),
-        (b"", "the list is empty"),
-    ):
-        done = run("compute-eer", "-", stdin=text, check=False)
-        assert done.returncode == 1 and message in done.stderr and done.stdout == b""
-    done = run("compute-eer", "--p-target=2", "-", check=False)
-    assert done.returncode == 1 and "--p-target=2" in done.stderr
+@given(classes, st.sampled_from([0.01, 0.3, 0.5, 0.9]))
+def test_cross_entropy_by_its_formula_and_its_minimum(scores, prior):
+    tar, non = map(np.array, scores)
+    roc, shift = Roc(tar, non), math.log(prior / (1 - prior))
+    with np.errstate(over="ignore"):
+        expected = prior * np.mean(np.log2(1 + np.exp(-tar - shift)))
+        expected += (1 - prior) * np.mean(np.log2(1 + np.exp(non + shift)))
+    assert roc.ece(prior) == pytest.approx(expected, rel=1e-12)
+    assert roc.ece(0.5) == roc.cllr() and roc.min_ece(0.5) == roc.min_cllr()
+    assert roc.min_ece(prior) <= min(prior_entropy(prior), roc.ece(prior)) + 1e-12
+    llr, targets, nontargets = roc.pav_llrs()
+    finite = np.isfinite(llr)
+    if finite.all():  # the minimum is the cross-entropy of the calibrated scores
+        again = Roc(llr, llr, targets, nontargets)
+        assert again.ece(prior) == pytest.approx(roc.min_ece(prior), abs=1e-12)
+
+
+def test_scores_that_say_nothing_have_the_priors_entropy():
+    for prior in (0.01, 0.5, 0.8):
+        assert Roc([0.0] * 3, [0.0] * 4).ece(prior) == pytest.approx(prior_entropy(prior), rel=1e-14)
+    assert prior_entropy(0.5) == 1
+
+
+def test_rule_of_30_counts_trials_in_error():
+    tar, non = np.arange(100.0), np.arange(-900.0, 100.0)
+    roc = Roc(tar, non)
+    assert roc.rule_of_30(30.0) == (30, 70, True)
+    assert roc.rule_of_30(29.5) == (30, 70, True)
+    assert roc.rule_of_30(29.0) == (29, 71, False) and not roc.rule_of_30(71.0).enough
+    assert roc.rule_of_30(np.inf) == (100, 0, False)
+    weighted = Roc(tar, non, np.where(tar < 50, 0.0, 2.5), None)  # weights do not multiply evidence
+    assert weighted.rule_of_30(60.0) == (10, 40, False)
+
+
+# ------------------------------------------------------------------------------------------ single precision
+
+
+@given(classes, costs)
+def test_scores_in_single_precision_are_compared_exactly(scores, cost):
+    tar, non = (np.array(side, np.float32) for side in scores)
+    single, double = Roc(tar, non), Roc(tar.astype(np.float64), non.astype(np.float64))
+    for method in ("rocch", "interp", "kaldi"):
+        assert single.eer(method) == double.eer(method)
+    assert single.min_dcf(*cost) == double.min_dcf(*cost)
+    assert single.act_dcf(*cost) == double.act_dcf(*cost)
+    assert single.cllr() == double.cllr() and single.min_cllr() == double.min_cllr()
+    for threshold in (0.1, np.nextafter(0.25, 1), np.nextafter(0.25, 0), 1e300, -1e300, np.inf, -np.inf):
+        assert single.error_rates(threshold) == double.error_rates(threshold)

@@ -210,25 +210,6 @@ def test_one_against_one_is_symmetric_and_the_quadratic_form():
     np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-10)
 
 
-def test_the_quadratic_form_gives_the_scores_of_vectors_as_they_are():
-    model = random_model(4)
-    plda = Plda.from_covariances(*model)
-    rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((5, 4)), rng.standard_normal((3, 4))
-    form = plda.quadratic_form()
-    np.testing.assert_allclose(
-        form.scores(x, y), plda.llr(plda.project(x), plda.project(y)), rtol=1e-10, atol=1e-11
-    )
-    total = model.within + model.between
-    rest = total - model.between @ np.linalg.solve(total, model.between)
-    p = np.linalg.solve(total, model.between) @ np.linalg.inv(rest)
-    q = np.linalg.inv(total) - np.linalg.inv(rest)
-    np.testing.assert_allclose(form.lam, p / 2, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(form.gamma, q / 2, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(form.c, -(p + q) @ model.mean, rtol=1e-9, atol=1e-12)
-    assert (form.lam == form.lam.T).all() and (form.gamma == form.gamma.T).all()
-
-
 def test_llr_of_the_true_model_is_calibrated():
     from voxark.trials.metrics import Roc
 

@@ -7,6 +7,7 @@ file is left.
 """
 
 import functools
+import itertools
 import logging
 import os
 import signal
@@ -54,7 +55,7 @@ class Stopped(BaseException):
 
 # ------------------------------------------------------------------------------------------- counts, progress
 
-_ledger = []  # (key, reason) of every failed key of this process, for --failed-list
+_ledger = []  # iterables of (key, reason) of the failed keys of this process, for --failed-list
 
 
 class Counts:
@@ -72,14 +73,21 @@ class Counts:
     def fail(self, key, reason):
         """Count one failed key, warn about it and remember it for --failed-list."""
         self.num_failed += 1
-        _ledger.append((key, reason))
+        _ledger.append([(key, reason)])
         logger.warning("%s: %s", key, reason)
+
+    def leave_out(self, number, entries):
+        """Count ``number`` failed keys that were warned of together; ``entries``: (key, reason) of each.
+
+        They may be too many to warn of one by one, or to hold: an iterator is run through at the end.
+        """
+        self.num_failed += number
+        _ledger.append(entries)
 
     def finish(self, *readers):
         """Add the entries that permissive readers skipped, log the counts, return the exit status."""
         for reader in readers:
-            self.num_failed += len(reader.skipped)
-            _ledger.extend(reader.skipped)
+            self.leave_out(len(reader.skipped), reader.skipped)
         if not self.num_done:
             logger.warning("nothing was done%s", "" if self.num_failed else ": the input has no entries")
         what = f" ({self.what})" if self.what else ""
@@ -207,7 +215,7 @@ def _write_ledger(path):
     from voxark.io.outputs import open_text_output
 
     with open_text_output(path) as out:
-        for key, reason in _ledger:
+        for key, reason in itertools.chain.from_iterable(_ledger):
             out.write(f"{key} {_on_one_line(reason)}\n")
 
 

@@ -15,9 +15,9 @@ from voxark.io.ivector_files import (  # noqa: F401
     IvectorExtractorParams, IvectorStatsParams, read_ivector_extractor, read_ivector_stats,
     write_ivector_extractor, write_ivector_stats)
 from voxark.io.model_files import (  # noqa: F401
-    FLAG_MEANS, FLAG_VARIANCES, FLAG_WEIGHTS, DiagGmmParams, FullGmmParams, GmmAccsParams, PldaParams,
-    read_diag_gmm, read_full_gmm, read_gmm, read_gmm_accs, read_plda, write_diag_gmm, write_full_gmm,
-    write_gmm, write_gmm_accs, write_plda)
+    FLAG_MEANS, FLAG_VARIANCES, FLAG_WEIGHTS, DiagGmmParams, DpldaParams, FullGmmParams, GmmAccsParams,
+    PldaParams, read_diag_gmm, read_dplda, read_full_gmm, read_gmm, read_gmm_accs, read_plda, write_diag_gmm,
+    write_dplda, write_full_gmm, write_gmm, write_gmm_accs, write_plda)
 from voxark.io.posteriors import (  # noqa: F401
     GaussSelection, Posteriors, read_int_lists, read_posterior, read_posterior_arrays, read_selection_arrays,
     write_int_lists, write_posterior, write_posterior_arrays, write_selection_arrays)

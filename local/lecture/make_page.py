@@ -17,10 +17,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from drawing import INK, MUTED, PAPER
 from slides import INTRODUCTION, SLIDES, TITLE
 from voxark.errors import VoxarkError
 from voxark.io.streams import open_text_output
+from voxark.report.drawing import INK, MUTED, PAPER
 
 VARIABLES = {INK: "--ink", MUTED: "--muted", PAPER: "--paper"}
 DARK = {INK: "#e8eaee", MUTED: "#9aa4b2", PAPER: "#16191e"}

@@ -14,8 +14,8 @@ from voxark import cli  # first: it sets the BLAS threads before numpy loads
 
 import numpy as np
 
-from drawing import BLUE, MUTED, VERMILLION, picture
 from reading import read_stacked, read_terms
+from voxark.report.drawing import BLUE, MUTED, VERMILLION, picture
 
 
 def steps(terms):

@@ -16,9 +16,9 @@ from typing import Annotated
 
 import numpy as np
 
-from drawing import COMPONENTS, INK, MUTED, PAPER, SKY, picture
 from models import RANGE_1D
 from reading import iterations, read_gmms, read_posteriors, read_stacked
+from voxark.report.drawing import COMPONENTS, INK, MUTED, PAPER, SKY, picture
 
 COLUMNS = 3
 

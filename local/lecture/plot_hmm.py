@@ -15,10 +15,10 @@ from typing import Annotated
 
 import numpy as np
 
-from drawing import COMPONENTS, INK, MARKERS, MUTED, picture, state_strip
 from models import RANGE_HMM
 from reading import choose_sequence, read_table
 from voxark.hmm.model import read_hmm
+from voxark.report.drawing import COMPONENTS, INK, MARKERS, MUTED, picture, state_strip
 
 
 def draw_states(axes, hmm, truth):

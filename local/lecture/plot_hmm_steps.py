@@ -16,10 +16,10 @@ from typing import Annotated
 
 import numpy as np
 
-from drawing import COMPONENTS, PAPER, picture, state_strip
 from models import RANGE_HMM
 from reading import choose_sequence, iterations, read_table
 from voxark.hmm.model import read_hmm
+from voxark.report.drawing import COMPONENTS, PAPER, picture, state_strip
 
 
 def draw_densities(axes, hmm, truth):

@@ -16,12 +16,12 @@ from typing import Annotated
 
 import numpy as np
 
-from drawing import INK, PAPER, picture
 from reading import choose_sequence, read_table
 from voxark.errors import VoxarkError
 from voxark.hmm.emissions import Emissions
 from voxark.hmm.forward_backward import LogTrellis
 from voxark.hmm.model import read_hmm
+from voxark.report.drawing import INK, PAPER, picture
 
 DEPTH = 25.0  # nats below the likeliest state that a lattice shows
 

@@ -13,10 +13,10 @@ from voxark import cli  # first: it sets the BLAS threads before numpy loads
 
 import numpy as np
 
-from drawing import BLUE, INK, PAPER, VERMILLION, density_plane, picture
 from models import RANGES_PLDA
 from reading import read_table
 from voxark.errors import VoxarkError
+from voxark.report.drawing import BLUE, INK, PAPER, VERMILLION, density_plane, picture
 
 LIMITS = -20.0, 4.0  # of the maps' colours, in nats
 LOWEST = -12  # of the histogram

@@ -13,9 +13,9 @@ from voxark import cli  # first: it sets the BLAS threads before numpy loads
 
 import numpy as np
 
-from drawing import COMPONENTS, INK, MUTED, SKY, density_plane, ellipse, number, picture
 from models import RANGE_1D, RANGES_2D
 from reading import covariances, read_gmms, read_stacked
+from voxark.report.drawing import COMPONENTS, INK, MUTED, SKY, density_plane, ellipse, number, picture
 
 
 def draw_line(path, gmm, x, grid, likes):

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from drawing import COMPONENTS, BLUE, MUTED, VERMILLION, density_plane, ellipse, number, picture
 from models import RANGES_2D
 from reading import covariances, read_gmms, read_stacked, read_terms
 from voxark.errors import VoxarkError
+from voxark.report.drawing import COMPONENTS, BLUE, MUTED, VERMILLION, density_plane, ellipse, number, picture
 
 
 def read_runs(folder):

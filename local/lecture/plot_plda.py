@@ -14,9 +14,20 @@ from voxark import cli  # first: it sets the BLAS threads before numpy loads
 
 import numpy as np
 
-from drawing import BLUE, COMPONENTS, INK, MARKERS, MUTED, PAPER, VERMILLION, density_plane, ellipse, picture
 from models import RANGES_PLDA
 from reading import read_plda, read_table
+from voxark.report.drawing import (
+    BLUE,
+    COMPONENTS,
+    INK,
+    MARKERS,
+    MUTED,
+    PAPER,
+    VERMILLION,
+    density_plane,
+    ellipse,
+    picture,
+)
 
 SHOWN = 5  # speakers in colour, of those with most vectors
 

@@ -13,10 +13,10 @@ from voxark import cli  # first: it sets the BLAS threads before numpy loads
 from pathlib import Path
 from typing import Annotated
 
-from drawing import density_plane, picture
 from models import RANGES_PLDA
 from plot_plda import draw_models
 from reading import iterations, read_plda, read_table
+from voxark.report.drawing import density_plane, picture
 
 
 @cli.program

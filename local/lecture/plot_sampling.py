@@ -12,9 +12,9 @@ from voxark import cli  # first: it sets the BLAS threads before numpy loads
 
 import numpy as np
 
-from drawing import COMPONENTS, INK, MARKERS, MUTED, PAPER, picture
 from models import RANGE_1D
 from reading import read_gmms, read_stacked
+from voxark.report.drawing import COMPONENTS, INK, MARKERS, MUTED, PAPER, picture
 
 SHOWN = 60  # observations
 

@@ -19,9 +19,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from drawing import COMPONENTS, INK, MARKERS, density_plane, ellipse, mixed, number, picture
 from models import RANGES_2D
 from reading import covariances, iterations, read_gmms, read_posteriors, read_stacked
+from voxark.report.drawing import COMPONENTS, INK, MARKERS, density_plane, ellipse, mixed, number, picture
 
 NAMES = {"viterbi": ("classify the data", "re-estimate"), "em": ("E-step", "M-step")}
 

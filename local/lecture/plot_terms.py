@@ -16,10 +16,10 @@ from typing import Annotated
 
 import numpy as np
 
-from drawing import BLUE, INK, MUTED, ORANGE, PURPLE, VERMILLION, picture
 from reading import read_terms
 from voxark.em_report import TOLERANCE
 from voxark.errors import VoxarkError
+from voxark.report.drawing import BLUE, INK, MUTED, ORANGE, PURPLE, VERMILLION, picture
 
 KINDS = ((BLUE, "$Q$"), (ORANGE, "$H$"), (PURPLE, "$D_{KL}$"))
 WIDTH = 0.28

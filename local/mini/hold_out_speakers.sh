@@ -22,6 +22,7 @@ if ! [ "$fold" -ge 1 ] || ! [ "$fold" -le "$num_folds" ]; then
   echo "$0: --fold $fold: expected 1 to $num_folds" >&2
   exit 1
 fi
+. "$root/path.sh"
 mkdir -p "$out"
 awk '!seen[$2]++ { print $2 }' "$data/utt2spk" | LC_ALL=C sort >"$out/speakers"
 awk -v k="$fold" -v n="$num_folds" '(NR - 1) % n == k - 1' "$out/speakers" >"$out/test_speakers"
@@ -29,7 +30,5 @@ awk -v k="$fold" -v n="$num_folds" '(NR - 1) % n != k - 1' "$out/speakers" >"$ou
 for part in train test; do
   "$root/utils/subset_data_dir.sh" --spk-list "$out/${part}_speakers" "$data" "$out/$part"
 done
-awk '{ utt[NR] = $1; spk[NR] = $2 }
-  END { for (i = 1; i < NR; i++) for (j = i + 1; j <= NR; j++)
-          print utt[i], utt[j], spk[i] == spk[j] ? "target" : "nontarget" }' "$out/test/utt2spk" >"$out/test/trials"
+make-trials --print-args=false "$out/test/utt2spk" "$out/test/trials"
 rm "$out"/{speakers,train_speakers,test_speakers}

@@ -20,7 +20,6 @@ import os
 import re
 import shutil
 import wave
-from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,6 +30,9 @@ from jobs import run_each
 from recording import RATE, draw_conditions, record
 from speakers import draw_speaker, generator, say
 from voxark.errors import VoxarkError
+from voxark.io.outputs import Output
+from voxark.trials.lists import ListWriter
+from voxark.trials.make import all_trials
 
 logger = logging.getLogger("voxark.mini")
 
@@ -131,10 +133,10 @@ def _write_table(path, rows):
 
 def write_trials(path, made):
     """Write every pair of test utterances once: the one that sorts first enrols."""
-    with open(path, "w", encoding="utf-8") as out:
-        for enroll, test in combinations(sorted(made), 2):
-            same = made[enroll][0]["utt2spk"] == made[test][0]["utt2spk"]
-            out.write(f"{enroll} {test} {'target' if same else 'nontarget'}\n")
+    with Output(str(path)) as out:
+        writer = ListWriter(out)
+        for block in all_trials({utt: labels["utt2spk"] for utt, (labels, _) in made.items()}):
+            writer.write_trials(block)
 
 
 def make_corpus(folder, final, groups, num_utts, seed, num_jobs):

@@ -22,15 +22,16 @@ class PairTerms(NamedTuple):
         """The same terms on a voxark.arrays.Device."""
         return PairTerms(*(device.asarray(part) for part in self))
 
-    def dense(self, models=slice(None)):
-        """Scores (M',T) of the models of a slice against all tests."""
-        scores = self.left[models] @ self.right.T
+    def restricted(self, models, tests):
+        """The terms of the models and of the tests with these numbers, (M',) and (T',), in their order."""
+        return PairTerms(self.left[models], self.right[tests], self.row[models], self.column[:, tests],
+                         self.group[models])
+
+    def dense(self, models=slice(None), tests=slice(None)):
+        """Scores (M',T') of the models of a slice against the tests of a slice, by default all."""
+        scores = self.left[models] @ self.right[tests].T
         scores += self.row[models, None]
-        group = self.group[models]
-        if len(self.column) == 1:
-            scores += self.column[0]
-        else:
-            scores += self.column[group]
+        scores += self.column[0, tests] if len(self.column) == 1 else self.column[self.group[models], tests]
         return scores
 
     def pairs(self, enroll, test, xp=np):

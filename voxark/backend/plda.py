@@ -5,7 +5,6 @@ falling, so that in u = V (x - mu) every dimension is a scalar model of its own.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -184,34 +183,6 @@ class Plda:
     def llr(self, enroll, test, n=1):
         """Log-likelihood ratios (M,T) of models enroll (M,D) of n (or (M,)) sessions against test (T,D)."""
         return self.pair_terms(enroll, n, test).dense()
-
-    def quadratic_form(self):
-        """The LLR of one vector against one, of vectors as they are: a QuadraticForm.
-
-        In PLDA's space it is diagonal (llr_terms), so Lambda = V' diag(a) V / 2 and Gamma = V' diag(r) V.
-        """
-        cross, square, _, constant = self.llr_terms(1)
-        lam = symmetric(self.transform.T * (0.5 * cross) @ self.transform)
-        gamma = symmetric(self.transform.T * square @ self.transform)
-        linear = -2.0 * (lam + gamma) @ self.mean
-        return QuadraticForm(lam, gamma, linear, constant - float(linear @ self.mean))
-
-
-class QuadraticForm(NamedTuple):
-    """A score s(x, y) = 2 x' Lambda y + x' Gamma x + y' Gamma y + (x + y)' c + k of two vectors.
-
-    lam, gamma (D,D) symmetric; c (D,); k: what discriminative training of PLDA starts from and adjusts.
-    """
-
-    lam: np.ndarray
-    gamma: np.ndarray
-    c: np.ndarray
-    k: float
-
-    def scores(self, x, y):
-        """Scores (M,T) of vectors x (M,D) against y (T,D)."""
-        of_x, of_y = (np.einsum("nd,nd->n", v, v @ self.gamma + self.c) for v in (x, y))
-        return 2.0 * (x @ self.lam) @ y.T + of_x[:, None] + of_y + self.k
 
 
 def _is_singular(matrix):

@@ -20,12 +20,12 @@ class VectorTable(NamedTuple):
         return np.fromiter((rows.get(key, -1) for key in keys), np.int64, len(keys))
 
 
-def collect_vectors(entries, wanted=None, leave_out=None):
+def collect_vectors(entries, wanted=None, leave_out=None, unusable=None):
     """Collect a reader of vectors (voxark.tables), or (key, vector) pairs, into a VectorTable.
 
     Only the keys ``wanted`` (anything with ``in``) are kept, if given; ``leave_out(key)`` is told the others.
-    Raises VoxarkError naming the key for a vector of another dimension than the first, or with a NaN or an
-    infinity in it.
+    Raises VoxarkError naming the key for a vector of another dimension than the first, or that is empty or
+    holds a NaN or an infinity; ``unusable(key, reason)``, where given, is told of the latter, left out then.
     """
     runs = entries.runs() if hasattr(entries, "runs") else (([key], vector[None]) for key, vector in entries)
     all_keys, parts, same = [], [], SameDimension()
@@ -40,25 +40,36 @@ def collect_vectors(entries, wanted=None, leave_out=None):
                 keys, x = [key for key, keep in zip(keys, kept) if keep], x[kept]
                 if not keys:
                     continue
+        if unusable is not None and x.shape[1] == 0:
+            for key in keys:
+                unusable(key, "is an empty vector")
+            continue
         same.require(keys[0], x.shape[1])
         all_keys += keys
         parts.append(x)
     if not all_keys:
         return VectorTable([], np.zeros((0, 0), np.float32))
     x = np.concatenate(parts)
-    _check_finite(all_keys, x)
-    return VectorTable(all_keys, x)
+    bad = _not_finite(x)
+    if len(bad) == 0:
+        return VectorTable(all_keys, x)
+    if unusable is None:
+        raise VoxarkError(
+            f"{all_keys[bad[0]]}: the vector holds NaN or infinite values ({len(bad)} of {len(x)} vectors do)"
+        )
+    for row in bad.tolist():
+        unusable(all_keys[row], "holds NaN or infinite values")
+    keep = np.ones(len(x), bool)
+    keep[bad] = False
+    return VectorTable([key for key, good in zip(all_keys, keep.tolist()) if good], x[keep])
 
 
-def _check_finite(keys, x):
+def _not_finite(x):
+    """Numbers of the rows of x (N,D) that hold NaN or infinities."""
     with np.errstate(invalid="ignore", over="ignore"):
         if np.isfinite(x.sum(dtype=np.float64)):  # one pass; where it fails, the rows that are bad are found
-            return
-    bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
-    if len(bad):
-        raise VoxarkError(
-            f"{keys[bad[0]]}: the vector holds NaN or infinite values ({len(bad)} of {len(keys)} vectors do)"
-        )
+            return np.zeros(0, np.int64)
+    return np.flatnonzero(~np.isfinite(x).all(axis=1))
 
 
 def number_labels(labels):

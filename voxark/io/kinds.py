@@ -153,6 +153,7 @@ KINDS = {
     "ivector-extractor": _model_codec(kaldi_files.read_ivector_extractor,
                                       kaldi_files.write_ivector_extractor),
     "ivector-stats": _model_codec(kaldi_files.read_ivector_stats, kaldi_files.write_ivector_stats),
+    "dplda": _model_codec(kaldi_files.read_dplda, kaldi_files.write_dplda),
     "plda": _model_codec(kaldi_files.read_plda, kaldi_files.write_plda),
     "plda-stats": _model_codec(plda_stats_file.read_plda_stats, plda_stats_file.write_plda_stats),
     "hmm": _model_codec(hmm_files.read_hmm, hmm_files.write_hmm),

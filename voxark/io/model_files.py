@@ -1,4 +1,4 @@
-"""Kaldi's GMMs, their accumulators and PLDA.
+"""Kaldi's GMMs, their accumulators and PLDA, and DPLDA in the same style.
 
 The fields of each class are what stands in the file, in the precision read. Codecs are pairs of functions as
 in :mod:`voxark.io.array_files`; they follow the Write functions of Kaldi's classes [K].
@@ -67,6 +67,15 @@ class PldaParams(NamedTuple):
     mean: np.ndarray
     transform: np.ndarray
     psi: np.ndarray
+
+
+class DpldaParams(NamedTuple):
+    """Fields of ``<Dplda>`` (voxark.backend.dplda): packed Lambda and Gamma (D(D+1)/2,), offset (D,), float64."""
+
+    lam: np.ndarray
+    gamma: np.ndarray
+    offset: np.ndarray
+    constant: float
 
 
 # ------------------------------------------------------------------------------------------------------- GMMs
@@ -280,3 +289,37 @@ def write_plda(out, plda, binary):
     write_matrix(out, plda.transform, binary)
     write_vector(out, plda.psi, binary)
     write_token(out, "</Plda>", binary)
+
+
+def read_dplda(source, binary):
+    """Read ``<Dplda>`` into :class:`DpldaParams`."""
+    at = source.position
+    expect_token(source, binary, "<Dplda>")
+    expect_token(source, binary, "<Lambda>")
+    lam = read_packed(source, binary, np.float64)
+    expect_token(source, binary, "<Gamma>")
+    gamma = read_packed(source, binary, np.float64)
+    expect_token(source, binary, "<Offset>")
+    offset = read_vector(source, binary, np.float64)
+    expect_token(source, binary, "<Constant>")
+    constant = read_float(source, binary)
+    expect_token(source, binary, "</Dplda>")
+    dims = packed_dim(len(lam)), packed_dim(len(gamma)), len(offset)
+    if len(set(dims)) > 1:
+        raise source.error(f"corrupt: Lambda of dimension {dims[0]}, Gamma {dims[1]}, offset {dims[2]}", at)
+    return DpldaParams(*(array.astype(np.float64) for array in (lam, gamma, offset)), constant)
+
+
+def write_dplda(out, dplda, binary):
+    """Write ``<Dplda>`` from :class:`DpldaParams`."""
+    write_token(out, "<Dplda>", binary)
+    write_token(out, "<Lambda>", binary)
+    write_packed(out, dplda.lam, binary)
+    write_token(out, "<Gamma>", binary)
+    write_packed(out, dplda.gamma, binary)
+    write_fields(out, binary, ("<Offset>", dplda.offset))
+    write_token(out, "<Constant>", binary)
+    write_double(out, dplda.constant, binary)
+    write_token(out, "</Dplda>", binary)
+    if not binary:
+        out.write(b"\n")

@@ -87,29 +87,63 @@ class Enrolment(NamedTuple):
 # ---------------------------------------------------------------------------------------------- from tables
 
 
-def enrol_vectors(entries, model_ids, num_utts=None, fail=None):
-    """Make models of a table of vectors, one a model.
+class Side(NamedTuple):
+    """One side of trials, models or tests, by key.
 
-    Returns an Enrolment and the place in it of each of ``model_ids``, int64, -1 if missing. ``num_utts``:
-    dict of the number of utterances of each model, or None. ``fail(key, reason)`` is told of each model that
-    has no vector or no number.
+    ``numbers``: key -> its number, in the order of the table; ``complaints``: key -> list of (key, reason) of
+    what is wrong with it or with its sessions; ``absent``: what there is to say of a key that is in neither.
     """
-    table = collect_vectors(entries, set(model_ids))
-    place = table.rows_of(model_ids)
-    for key, row in zip(model_ids, place.tolist()):
-        if row < 0:
-            fail(key, "has no enrolment vector")
-    if num_utts is None:
-        return Enrolment.of_vectors(table.x), place
-    known = [key in num_utts for key in table.keys]
-    for key, has_number in zip(table.keys, known):
-        if not has_number:
-            fail(key, "has no number of utterances")
-        elif num_utts[key] < 1:
-            raise VoxarkError(f"{key}: its number of utterances is {num_utts[key]}, at least 1 is expected")
-    counts = [num_utts[key] for key in table.keys if key in num_utts]
-    renumbered = np.append(np.where(known, np.cumsum(known) - 1, -1), -1)
-    return Enrolment.of_vectors(table.x[np.array(known, bool)], counts), renumbered[place]
+
+    numbers: dict
+    complaints: dict
+    absent: str
+
+    def keys(self):
+        """All keys of the table, those that cannot be scored at the end."""
+        return list(dict.fromkeys([*self.numbers, *self.complaints]))
+
+    def numbers_of(self, keys, fail):
+        """The number (len(keys),) int64 of each key, -1 if missing; ``fail(key, reason)`` is told why."""
+        numbers = np.fromiter((self.numbers.get(key, -1) for key in keys), np.int64, len(keys))
+        if self.complaints or (numbers < 0).any():
+            for key, number in zip(keys, numbers.tolist()):
+                complaints = self.complaints.get(key, [(key, self.absent)] if number < 0 else ())
+                for complaint in complaints:
+                    fail(*complaint)
+        return numbers
+
+
+class Sides(NamedTuple):
+    """Both sides of trials: models as an Enrolment with their keys, test vectors (T,D) with theirs."""
+
+    enrolment: Enrolment
+    models: Side
+    tests: np.ndarray
+    test_side: Side
+
+
+def read_sides(enroll_rspecifier, test_rspecifier, options, model_ids=None, test_ids=None):
+    """Read the vectors of both sides: those of ``model_ids`` and ``test_ids``, or all; returns Sides.
+
+    Where both names are the same, the table is read, and held, once. A vector that is empty or holds NaN or
+    infinities counts as missing; another dimension than that of the first vector is a VoxarkError.
+    """
+    sessions = _read_table("tokens", options.enroll_map) if options.enroll_map else None
+    num_utts = _read_table("int", options.num_utts) if options.num_utts else None
+    wanted_models = _utterances(model_ids, sessions)
+    wanted_tests = None if test_ids is None else set(test_ids)
+    if enroll_rspecifier.strip() == test_rspecifier.strip():
+        whole = None in (wanted_models, wanted_tests)
+        table = _read_vectors(test_rspecifier, None if whole else wanted_models | wanted_tests)
+        models, tests = table.restricted(wanted_models), table.restricted(wanted_tests)
+    else:
+        models = _read_vectors(enroll_rspecifier, wanted_models)
+        tests = _read_vectors(test_rspecifier, wanted_tests)
+    if sessions is not None:
+        enrolment, side = _enrol_sessions(models, sessions if model_ids is None else model_ids, sessions)
+    else:
+        enrolment, side = _enrol_vectors(models, num_utts)
+    return Sides(enrolment, side, tests.x, tests.side("has no test vector"))
 
 
 def enrol_sessions(entries, model_ids, sessions, fail):
@@ -119,21 +153,97 @@ def enrol_sessions(entries, model_ids, sessions, fail):
     dict of the list of utterances of each model. ``fail(key, reason)`` is told of each model that has none
     and of each utterance without a vector; what is left of a model is enrolled.
     """
-    wanted = {utterance for key in model_ids for utterance in sessions.get(key, ())}
-    table = collect_vectors(entries, wanted)
-    rows = {key: row for row, key in enumerate(table.keys)}
-    chosen, place = [], np.full(len(model_ids), -1)
-    for number, key in enumerate(model_ids):
+    vectors = _collect(entries, _utterances(model_ids, sessions))
+    enrolment, side = _enrol_sessions(vectors, model_ids, sessions)
+    return enrolment, side.numbers_of(model_ids, fail)
+
+
+class _Vectors(NamedTuple):
+    """Vectors x (N,D) by key, and why others of the table are of no use."""
+
+    keys: list
+    x: np.ndarray
+    unusable: dict
+
+    def restricted(self, wanted):
+        """The vectors of the keys ``wanted`` (None: all), not copied where that is all of them."""
+        if wanted is None or all(key in wanted for key in self.keys):
+            return self
+        rows = [row for row, key in enumerate(self.keys) if key in wanted]
+        return _Vectors([self.keys[row] for row in rows], self.x[rows], self.unusable)
+
+    def side(self, absent):
+        """As a Side."""
+        return Side({key: row for row, key in enumerate(self.keys)},
+                    {key: [(key, reason)] for key, reason in self.unusable.items()}, absent)
+
+
+def _read_table(kind, rspecifier):
+    from voxark import tables
+
+    with tables.open_reader(kind, rspecifier) as reader:
+        return dict(reader)
+
+
+def _read_vectors(rspecifier, wanted):
+    from voxark import tables
+
+    with tables.open_reader("vec", rspecifier) as reader:
+        return _collect(reader, wanted)
+
+
+def _collect(entries, wanted):
+    unusable = {}
+    table = collect_vectors(entries, wanted, unusable=unusable.__setitem__)
+    return _Vectors(table.keys, table.x, unusable)
+
+
+def _utterances(model_ids, sessions):
+    """The set of the utterances whose vectors models need; None for all of the table."""
+    if model_ids is None and sessions is None:
+        return None
+    if sessions is None:
+        return set(model_ids)
+    ids = sessions if model_ids is None else model_ids
+    return {utterance for key in ids for utterance in sessions.get(key, ())}
+
+
+def _enrol_vectors(vectors, num_utts):
+    """Models that are one vector each, the mean of ``num_utts[key]`` vectors if that is given."""
+    side = vectors.side("has no enrolment vector")
+    if num_utts is None:
+        return Enrolment.of_vectors(vectors.x), side
+    known = [row for row, key in enumerate(vectors.keys) if key in num_utts]
+    keys = [vectors.keys[row] for row in known]
+    counts = [num_utts[key] for key in keys]
+    for key, count in zip(keys, counts):
+        if count < 1:
+            raise VoxarkError(f"{key}: its number of utterances is {count}, at least 1 is expected")
+    lacking = {key: [(key, "has no number of utterances")] for key in vectors.keys if key not in num_utts}
+    x = vectors.x if len(known) == len(vectors.keys) else vectors.x[known]
+    return Enrolment.of_vectors(x, counts), Side(
+        {key: number for number, key in enumerate(keys)}, {**side.complaints, **lacking}, side.absent)
+
+
+def _enrol_sessions(vectors, model_ids, sessions):
+    """Models made of the vectors of their utterances; what is left of a model is enrolled."""
+    rows = {key: row for row, key in enumerate(vectors.keys)}
+    chosen, numbers, complaints = [], {}, {}
+    for key in model_ids:
         utterances = sessions.get(key, ())
         if len(set(utterances)) < len(utterances):
             raise VoxarkError(f"{key}: the enrolment map gives it an utterance twice")
-        for utterance in utterances:
-            if utterance not in rows:
-                fail(utterance, f"enrolment utterance of {key} has no vector")
+        wrong = [
+            (utterance, f"enrolment utterance of {key} {vectors.unusable.get(utterance, 'has no vector')}")
+            for utterance in utterances
+            if utterance not in rows
+        ]
         found = [rows[utterance] for utterance in utterances if utterance in rows]
         if found:
-            place[number] = len(chosen)
+            numbers[key] = len(chosen)
             chosen.append(found)
         else:
-            fail(key, "has no enrolment utterance")
-    return Enrolment.of_sessions(table.x, chosen), place
+            wrong.append((key, "has no enrolment utterance"))
+        if wrong:
+            complaints[key] = wrong
+    return Enrolment.of_sessions(vectors.x, chosen), Side(numbers, complaints, "has no enrolment utterance")

@@ -1,107 +1,85 @@
-"""Scores of trial lists: vectors in a back-end's terms, and the terms scored in blocks of bounded memory."""
+"""Scores of pairs: a back-end's terms scored in blocks of bounded memory; features scored as they stream."""
 
 import numpy as np
 
 from voxark.arrays import Device
-from voxark.backend.cosine import cosine_terms, dot_terms
-from voxark.backend.vectors import length_normalize
 from voxark.errors import VoxarkError
 
-_BLOCK_SCORES = 1 << 21  # scores of one dense block: 16 MiB
-_BLOCK_VALUES = 1 << 20  # vector elements gathered at once for single pairs: 8 MiB a side
+# Pairs are taken by tiles of models x tests, whose scores (4 MiB) stay in the cache while pairs are picked.
+_TILE_MODELS, _TILE_TESTS = 512, 1024
+_PAIRS_AT_ONCE = 1 << 22  # sorted by tile together: 16 bytes each
+_BLOCK_VALUES = 1 << 18  # vector elements gathered at once for single pairs: 2 MiB a side
 # A pair gathered by itself costs about as much as this many scores of a matrix product (measured, 40 to 512
 # dimensions: 27 to 49).
 _PAIR_COST = 32
 
 
-# ---------------------------------------------------------------------------------------------- back-ends
-
-
-def plda_terms(plda, enrolment, test, mode="mean", options=None, average_after_norm=False):
-    """PairTerms of PLDA log-likelihood ratios of an Enrolment against test vectors (T,D).
-
-    ``mode``: "mean" scores the mean of the sessions as one session, "book" as the mean of n sessions, which
-    assumes that they are independent given the speaker, "score-mean" averages the sessions' scores. The mean
-    is taken before PLDA's length normalisation as Kaldi takes it, or after with ``average_after_norm``.
-    """
-    for side, x in (("enrolment", enrolment.x), ("test", test)):
-        if x.shape[1] != plda.dim:
-            raise VoxarkError(f"the {side} vectors have dimension {x.shape[1]}, the PLDA model {plda.dim}")
-    test = plda.transform_vectors(test, 1, options)
-    if mode == "score-mean":
-        sessions = plda.pair_terms(plda.transform_vectors(enrolment.x, 1, options), 1, test)
-        return sessions.averaged(enrolment.starts)
-    n = enrolment.counts if mode == "book" else np.ones(len(enrolment.counts), np.int64)
-    if average_after_norm:
-        models = enrolment.averaged(plda.transform_vectors(enrolment.x, 1, options))
-    else:
-        models = plda.transform_vectors(enrolment.averaged(), n, options)
-    return plda.pair_terms(models, n, test)
-
-
-def similarity_terms(backend, enrolment, test, mode="mean", average_after_norm=False):
-    """PairTerms of the back-ends "cosine" and "dot" of an Enrolment against test vectors (T,D).
-
-    Sessions are averaged ("mean"), for the cosine after normalisation to unit length with
-    ``average_after_norm``, or their scores are ("score-mean"). "book" is PLDA's.
-    """
-    if mode == "book":
-        raise VoxarkError(
-            f"--enroll=book needs --backend=plda: {backend} does not know of the number of sessions"
-        )
-    if len(enrolment.x) and enrolment.x.shape[1] != test.shape[1]:
-        raise VoxarkError(
-            f"enrolment vectors have dimension {enrolment.x.shape[1]}, test vectors {test.shape[1]}"
-        )
-    terms = cosine_terms if backend == "cosine" else dot_terms
-    if mode == "score-mean":
-        return terms(enrolment.x, test).averaged(enrolment.starts)
-    normalise_first = average_after_norm and backend == "cosine"
-    return terms(enrolment.averaged(length_normalize(enrolment.x) if normalise_first else None), test)
-
-
-# ---------------------------------------------------------------------------------------------- blocks
-
-
 def score_pairs(terms, enroll, test, device=None):
-    """Scores (N,) float64 of the pairs of models enroll[p] and tests test[p], integer arrays (N,).
+    """Scores (N,) float64 of the pairs of models enroll[p] and tests test[p]; see :class:`PairScorer`."""
+    return PairScorer(terms, device).pairs(enroll, test)
 
-    Pairs are taken model by model. Blocks of models that meet many of the tests are scored by a matrix
-    product and the pairs picked from it; where few pairs are asked for, their vectors are gathered. Memory
-    beyond the vectors and the result is bounded whatever the list. ``device``: a voxark.arrays.Device, where
-    the scores come about (by default numpy's).
+
+class PairScorer:
+    """Scores of chosen pairs, or of whole rows, of PairTerms; memory beyond the terms is bounded.
+
+    ``device``: a voxark.arrays.Device, where the terms are kept and scores come about (by default numpy's).
     """
-    device = device or Device()
-    terms = terms.on(device)
-    num_models, num_tests = len(terms.left), len(terms.right)
-    scores = np.empty(len(enroll))
-    order = None if (np.diff(enroll) >= 0).all() else np.argsort(enroll, kind="stable")
-    by_model = enroll if order is None else enroll[order]
-    step = max(1, _BLOCK_SCORES // max(1, num_tests))
-    firsts = np.arange(0, num_models, step)
-    bounds = np.append(np.searchsorted(by_model, firsts), len(by_model))
-    for first, begin, end in zip(firsts.tolist(), bounds[:-1].tolist(), bounds[1:].tolist()):
-        if begin == end:
-            continue
-        chosen = slice(begin, end) if order is None else order[begin:end]
-        rows = min(step, num_models - first)
-        if (end - begin) * _PAIR_COST >= rows * num_tests:
-            block = terms.dense(slice(first, first + rows))
-            picked = block[device.asarray(enroll[chosen] - first), device.asarray(test[chosen])]
-            scores[chosen] = device.to_numpy(picked)
-        else:
-            scores[chosen] = _gathered(terms, enroll[chosen], test[chosen], device)
-    return scores
 
+    def __init__(self, terms, device=None):
+        self.device = device or Device()
+        self.num_models, self.num_tests, self.dim = len(terms.left), len(terms.right), terms.left.shape[1]
+        self._terms = terms.on(self.device)
 
-def _gathered(terms, enroll, test, device):
-    step = max(1, _BLOCK_VALUES // max(1, terms.left.shape[1]))
-    scores = np.empty(len(enroll))
-    for begin in range(0, len(enroll), step):
-        part = slice(begin, begin + step)
-        pairs = terms.pairs(device.asarray(enroll[part]), device.asarray(test[part]), device.xp)
-        scores[part] = device.to_numpy(pairs)
-    return scores
+    def pairs(self, enroll, test):
+        """Scores (N,) float64 of the pairs of models enroll[p] and tests test[p], integer arrays (N,).
+
+        A tile of models x tests of which many pairs are asked for is scored by a matrix product, and the
+        pairs picked from it; where few are asked for, their vectors are gathered.
+        """
+        scores = np.empty(len(enroll))
+        for begin in range(0, len(enroll), _PAIRS_AT_ONCE):
+            part = slice(begin, begin + _PAIRS_AT_ONCE)
+            self._by_tiles(enroll[part], test[part], scores[part])
+        return scores
+
+    def _by_tiles(self, enroll, test, scores):
+        """Put the scores of pairs into ``scores``."""
+        columns = -(-self.num_tests // _TILE_TESTS)
+        tile = enroll // _TILE_MODELS * np.int64(columns) + test // _TILE_TESTS
+        if -(-self.num_models // _TILE_MODELS) * columns <= 1 << 16:
+            tile = tile.astype(np.uint16)  # sorted by radix, ten times as fast
+        order = np.argsort(tile, kind="stable")
+        tile = tile[order]
+        begins = np.append(0, np.flatnonzero(tile[1:] != tile[:-1]) + 1)
+        ends = np.append(begins[1:], len(tile))
+        row, column = np.divmod(tile[begins].astype(np.int64), columns)
+        first_model, first_test = row * _TILE_MODELS, column * _TILE_TESTS
+        sizes = (np.minimum(first_model + _TILE_MODELS, self.num_models) - first_model) * (
+            np.minimum(first_test + _TILE_TESTS, self.num_tests) - first_test)
+        dense = (ends - begins) * _PAIR_COST >= sizes
+        for number in np.flatnonzero(dense).tolist():
+            chosen = order[begins[number] : ends[number]]
+            m, t = int(first_model[number]), int(first_test[number])
+            block = self._terms.dense(slice(m, m + _TILE_MODELS), slice(t, t + _TILE_TESTS))
+            picked = block[self.device.asarray(enroll[chosen] - m), self.device.asarray(test[chosen] - t)]
+            scores[chosen] = self.device.to_numpy(picked)
+        self._gather(enroll, test, scores, order[np.repeat(~dense, ends - begins)])
+
+    def _gather(self, enroll, test, scores, chosen):
+        step = max(1, _BLOCK_VALUES // max(1, self.dim))
+        for begin in range(0, len(chosen), step):
+            part = chosen[begin : begin + step]
+            pairs = self._terms.pairs(self.device.asarray(enroll[part]), self.device.asarray(test[part]),
+                                      self.device.xp)
+            scores[part] = self.device.to_numpy(pairs)
+
+    def tiles(self, begin, end):
+        """Yield (slice of models, slice of tests, their scores) of models begin to end against all tests."""
+        for m in range(begin, end, _TILE_MODELS):
+            models = slice(m, min(m + _TILE_MODELS, end))
+            for t in range(0, self.num_tests, _TILE_TESTS):
+                tests = slice(t, min(t + _TILE_TESTS, self.num_tests))
+                yield models, tests, self.device.to_numpy(self._terms.dense(models, tests))
 
 
 def trials_by_test(trials):

@@ -1,27 +1,18 @@
 """How all pictures look: colours that the colour-blind can tell apart, sizes, ellipses; how they are saved.
 
-INK, MUTED and PAPER are colours as any in a picture's own file; make_page.py turns them into variables,
-so that the page's pictures follow the reader's choice of a light or a dark page.
+INK, MUTED and PAPER are colours as any in a picture's own file; a page that holds SVG pictures may turn them
+into variables, so that its pictures follow the reader's choice of a light or a dark page.
 """
 
-import os
+import io
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 
 from voxark.errors import VoxarkError
+from voxark.io.outputs import Output, check_outputs
 
-try:
-    import matplotlib
-    import matplotlib.ticker
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    from matplotlib.patches import Ellipse
-except ImportError as error:
-    raise SystemExit(f"ERROR: pictures need matplotlib: pip install 'voxark[plot]' ({error})") from None
-
+FORMATS = ("svg", "png", "pdf")
 INK, MUTED, PAPER = "#1b1f25", "#5d6673", "#fefefd"
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = (
     "#0072b2",
@@ -69,30 +60,60 @@ STYLE = {
 }
 
 
+def require_matplotlib():
+    """Return matplotlib, loaded when the first picture is drawn: it is slow to load, and may be absent."""
+    try:
+        import matplotlib.figure
+    except ImportError as error:
+        raise VoxarkError(f"pictures need matplotlib: pip install 'voxark[plot]' ({error})") from None
+    return matplotlib
+
+
+def picture_format(path):
+    """The format, svg, png or pdf, that the ending of a picture's name says; VoxarkError if it says none."""
+    ending = str(path).strip().rpartition(".")[2].lower()
+    if ending not in FORMATS:
+        raise VoxarkError(f"{path}: a picture's name ends in .svg, .png or .pdf")
+    return ending
+
+
+def check_picture(path):
+    """Raise VoxarkError if no picture can be made under this name: before the work that it is to show."""
+    picture_format(path)
+    require_matplotlib()
+    check_outputs(str(path))
+
+
+@contextmanager
+def styled_figure(path, size, **options):
+    """Yield an empty matplotlib Figure in the style of all pictures, and save it as ``path``'s ending says.
+
+    The file appears whole or not at all. The same drawing gives the same bytes: no date, ids from a fixed
+    salt.
+    """
+    ending = picture_format(path)
+    matplotlib = require_matplotlib()
+    with matplotlib.rc_context(STYLE):
+        figure = matplotlib.figure.Figure(figsize=size, **options)
+        yield figure
+        drawn = io.BytesIO()
+        undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+        figure.savefig(drawn, format=ending, metadata=undated.get(ending))
+        with Output(str(path)) as out:
+            out.write(drawn.getvalue())
+
+
 @contextmanager
 def picture(path, rows=1, columns=1, size=(9.0, 4.0), **options):
-    """Yield (figure, axes) and save the picture as the ending of ``path`` says, whole or not at all.
-
-    The same drawing gives the same bytes: no date, ids from a fixed salt.
-    """
-    path = Path(path)
-    ending = path.suffix[1:].lower()
-    if ending not in ("svg", "png", "pdf"):
-        raise VoxarkError(f"{path}: a picture's name ends in .svg, .png or .pdf")
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(rows, columns, figsize=size, **options)
-        try:
-            yield figure, axes
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.partial.{os.getpid()}")
-            figure.savefig(partial, format=ending, metadata={"Date": None} if ending == "svg" else None)
-            os.replace(partial, path)
-        finally:
-            plt.close(figure)
+    """Yield (figure, axes) of a grid of plots, and save it as :func:`styled_figure` does."""
+    with styled_figure(path, size) as figure:
+        yield figure, figure.subplots(rows, columns, **options)
 
 
 def ellipse(axes, mean, covariance, color, deviations=2.0, **options):
     """Draw the ellipse of so many standard deviations round ``mean`` (2,) of a ``covariance`` (2,2)."""
+    from matplotlib.patches import Ellipse
+
     values, vectors = np.linalg.eigh(covariance)
     width, height = 2.0 * deviations * np.sqrt(values[::-1])
     angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
@@ -119,15 +140,19 @@ def number(axes, place, text, color):
 
 def mixed(gamma, colors=COMPONENTS):
     """Return the colours (N,3) of points whose posteriors are gamma (N,C): the components' colours mixed."""
-    palette = np.array([matplotlib.colors.to_rgb(color) for color in colors[: gamma.shape[1]]])
+    from matplotlib.colors import to_rgb
+
+    palette = np.array([to_rgb(color) for color in colors[: gamma.shape[1]]])
     return np.clip(gamma @ palette, 0.0, 1.0)
 
 
 def density_plane(axes, ranges):
     """Set up a plane of two features with equal scales."""
+    from matplotlib.ticker import MultipleLocator
+
     axes.set(xlim=ranges[0], ylim=ranges[1], aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(matplotlib.ticker.MultipleLocator(2))
+        axis.set_major_locator(MultipleLocator(2))
 
 
 def state_strip(axes, states):

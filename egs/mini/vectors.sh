@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# From utterance vectors to scores that can be trusted: back-ends, normalisation, calibration, fusion, intervals.
+
+set -euo pipefail
+shopt -s inherit_errexit
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
+
+trials=
+more_trials=
+num_folds=3
+lda_dim=0
+lda_shrinkage=0.1
+top_n=300
+fuse=plda.norm
+by=
+cmd=run.py
+help_message="Usage: $0 [options] --trials <list> <exp-dir> <name>=<vectors-dir> [<name>=<vectors-dir> ...]
+e.g.: $0 --trials data/test/trials exp/vectors dvectors=exp/dvectors ivectors=exp/ivectors
+  <vectors-dir> holds train and test, each with vectors.scp and utt2spk, and may hold cohort, vectors of other
+  speakers for score normalisation (default: those of train). For each system: cosine, LDA with cosine, LDA with PLDA, each
+  alone (.raw), with adaptive s-normalisation (.norm), and then calibrated (.cal).
+  Calibration and fusion are learnt from trials between training speakers, scored by back-ends that were trained without
+  them: fold<k>/train and fold<k>/test of <vectors-dir> if they are there (for vectors whose extractor was
+  trained on train), else a split of train by speaker.
+  Writes <exp-dir>/<name>/scores.<what>, <exp-dir>/results.csv and results.txt (with 95 % intervals by a jackknife
+  over the test speakers) and, where matplotlib is there, det.svg and calibration.svg.
+Options:
+  --trials <list>        lines \`enroll-id test-id target|nontarget\` between the vectors of test
+  --more-trials \"<list> ...\"  other lists, parts of the first, whose error rates are wanted too
+  --num-folds <n>        parts of the training speakers (default: $num_folds)
+  --lda-dim <n>          (default: half the number of training speakers, 40 at most)
+  --lda-shrinkage <a>    (default: $lda_shrinkage)
+  --top-n <n>            cohort members that count in normalisation (default: $top_n)
+  --fuse <what>          scores that are fused: cosine, lda or plda, with .raw or .norm (default: $fuse)
+  --by <table>           labels of the test utterances or speakers, for a table of error rates of the fusion by label
+  --cmd <launcher>       how to run jobs (default: $cmd)"
+. "$root/utils/parse_options.sh"
+if [ $# -lt 2 ] || [ -z "$trials" ]; then
+  echo "$help_message" >&2
+  exit 1
+fi
+fail() {
+  echo "$0: ERROR: $*" >&2
+  exit 1
+}
+. "$root/path.sh"
+mkdir -p "$1"
+exp=$(cd "$1" && pwd -P)
+shift
+for path in "$exp" "$@"; do [[ $path != *[[:space:]]* ]] || fail "'$path': paths with blanks do not work in pipes"; done
+for list in $trials $more_trials; do [ -s "$list" ] || fail "$list: no such list"; done
+quiet=(--print-args=false --verbose=-1)
+
+# split_folds <vectors-dir> <out-dir>: every n-th speaker of train is for testing in one of the folds
+split_folds() {
+  local k part
+  for k in $(seq "$num_folds"); do
+    if [ -d "$1/fold$k" ]; then
+      for part in train test; do
+        mkdir -p "$2/fold$k/$part"
+        cp "$1/fold$k/$part"/{vectors.scp,utt2spk} "$2/fold$k/$part"
+      done
+      continue
+    fi
+    mkdir -p "$2/fold$k"/{train,test}
+    awk '{ print $2 }' "$1/train/utt2spk" | sort -u | awk -v k="$k" -v n="$num_folds" '(NR - 1) % n == k - 1' \
+      >"$2/fold$k/held_out"
+    awk 'NR == FNR { held[$1]; next } $2 in held' "$2/fold$k/held_out" "$1/train/utt2spk" >"$2/fold$k/test/utt2spk"
+    awk 'NR == FNR { held[$1]; next } !($2 in held)' "$2/fold$k/held_out" "$1/train/utt2spk" >"$2/fold$k/train/utt2spk"
+    for part in train test; do
+      awk 'NR == FNR { kept[$1]; next } $1 in kept' "$2/fold$k/$part/utt2spk" "$1/train/vectors.scp" \
+        >"$2/fold$k/$part/vectors.scp"
+    done
+  done
+}
+
+# score_all <train> <test> <cohort> <trials> <dir>: the six kinds of scores, in <dir>/scores.<what>
+score_all() {
+  local train=$1 test=$2 cohort=$3 list=$4 dir=$5 kind backend vectors
+  local all="ark:cat $cohort/utt2spk |"
+  train_plda.sh --cmd "$cmd" --lda-dim "$lda_dim" --shrinkage "$lda_shrinkage" "$train" "$train/vectors.scp" "$dir/plda" \
+    >>"$exp/log" 2>&1 || fail "train_plda.sh failed: see $exp/log"
+  for kind in cosine lda plda; do
+    backend=(--backend=cosine)
+    vectors="ark:transform-vec ${quiet[*]} --mean=$dir/plda/mean.vec scp:%s/vectors.scp ark:- |"
+    if [ "$kind" != cosine ]; then
+      vectors="ark:transform-vec ${quiet[*]} --mean=$dir/plda/mean.vec --normalize-length $dir/plda/lda.mat scp:%s/vectors.scp ark:- |"
+    fi
+    if [ "$kind" = plda ]; then backend=(--backend=plda --model="$dir/plda/plda"); fi
+    score-trials "${quiet[@]}" "${backend[@]}" "$list" "${vectors//%s/$test}" "${vectors//%s/$test}" "$dir/scores.$kind.raw"
+    normalize-scores "${quiet[@]}" "${backend[@]}" --top-n="$top_n" --utt2spk="ark:$test/utt2spk" --cohort-utt2spk="$all" \
+      "$dir/scores.$kind.raw" "${vectors//%s/$test}" "${vectors//%s/$test}" "${vectors//%s/$cohort}" "$dir/scores.$kind.norm"
+  done
+}
+
+names=() systems=() labels=()
+: >"$exp/log"
+for system in "$@"; do
+  name=${system%%=*} given=${system#*=}
+  [[ $system == *=* ]] && [ -d "$given" ] || fail "'$system': <name>=<vectors-dir> was expected"
+  given=$(cd "$given" && pwd -P)
+  for file in {train,test}/{vectors.scp,utt2spk}; do [ -s "$given/$file" ] || fail "$given/$file is missing or empty"; done
+  names+=("$name")
+  dir=$exp/$name cohort=$given/train
+  if [ -d "$given/cohort" ]; then cohort=$given/cohort; fi
+  rm -rf "$dir"
+  split_folds "$given" "$dir"
+  for k in $(seq "$num_folds"); do
+    fold=$dir/fold$k fold_cohort=$dir/fold$k/train
+    if [ -d "$given/cohort" ]; then fold_cohort=$cohort; fi
+    make-trials "${quiet[@]}" "$fold/test/utt2spk" "$fold/trials"
+    score_all "$fold/train" "$fold/test" "$fold_cohort" "$fold/trials" "$fold"
+  done
+  for what in {cosine,lda,plda}.{raw,norm}; do cat "$dir"/fold*/"scores.$what" >"$dir/held_out.$what"; done
+  cat "$dir"/fold*/trials >"$dir/held_out.trials"
+  score_all "$given/train" "$given/test" "$cohort" "$trials" "$dir"
+  for what in {cosine,lda,plda}.{raw,norm}; do
+    calibrate-scores "${quiet[@]}" --train-trials="$dir/held_out.trials" --train-scores="$dir/held_out.$what" \
+      --write-model="$dir/calibration.$what" "$dir/scores.$what" "$dir/scores.$what.cal"
+    systems+=("$dir/scores.$what.cal") labels+=("$name.$what")
+  done
+done
+if [ ${#names[@]} -gt 1 ]; then
+  first=$exp/${names[0]}
+  held=() tested=()
+  for name in "${names[@]}"; do held+=("$exp/$name/held_out.$fuse") tested+=("$exp/$name/scores.$fuse"); done
+  fuse-scores "${quiet[@]}" --train-trials="$first/held_out.trials" --train-scores="$(IFS=,; echo "${held[*]}")" \
+    --write-model="$exp/fusion" "$exp/scores.fused" "${tested[@]}"
+  systems+=("$exp/scores.fused") labels+=("fused.$fuse")
+fi
+
+{
+  for list in $trials $more_trials; do
+    echo "$list"
+    # The speakers of the trials are those of any of the systems' test.
+    compute-eer "${quiet[@]}" --allow-extra --ci=jackknife --utt2spk="ark:${given}/test/utt2spk" "$list" "${systems[@]}"
+    echo
+  done
+} | tee "$exp/results.partial"
+mv "$exp/results.partial" "$exp/results.txt"
