@@ -4,10 +4,10 @@
 Usage: python tests/bench/bench_metrics.py [--num-scores=25000000] [--eer=0.05] [--repeats=3]
            [--num-spilled=0] [--skip-peer]
 
-Scores are normal, a tenth of them targets. Prints wall-clock and processor seconds of the best repeat and peak
-memory, each in a process of its own: the EER alone, all measures, 1,000 bootstrap replicates of 50,000 trials,
-with --num-spilled all measures of so many scores by way of a temporary file, two sorts by numpy, scikit-learn's
-roc_curve; and the ratios to the last. It judges nothing.
+Scores are normal, a tenth of them targets. Prints wall-clock and processor seconds of the best repeat and
+peak memory, each in a process of its own: the EER alone, all measures, 1,000 bootstrap replicates of 50,000
+trials, with --num-spilled all measures of so many scores by way of a temporary file, two sorts by numpy,
+scikit-learn's roc_curve; and the ratios to the last. It judges nothing.
 """
 
 import os

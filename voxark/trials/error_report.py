@@ -5,6 +5,7 @@ fraction of 1), ``eer_threshold``, ``min_dcf(P)`` and ``act_dcf(P)`` of each ope
 ``mean_min_dcf`` and ``mean_act_dcf`` for presets that are defined so, ``cllr``, ``min_cllr`` (bits), ``auc``.
 """
 
+import logging
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,6 +15,8 @@ from voxark.errors import VoxarkError
 from voxark.options import option
 from voxark.trials.measures import RULE_OF_30
 from voxark.trials.metrics import Roc
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -107,6 +110,20 @@ def few_errors(roc, points, options):
         if texts:
             found.append(f"{' and '.join(texts)} at {name}")
     return found
+
+
+def warn_of_few(rows):
+    """Warn of the rows whose measures rest on fewer errors than the rule of 30 asks for."""
+    for row in rows:
+        if row.few and not row.group:
+            logger.warning(
+                "%s: rule of 30: %s; a rate within 30 %% of the truth (90 %% confidence) needs 30 errors",
+                row.system,
+                ", ".join(row.few),
+            )
+    groups = list(dict.fromkeys(row.group for row in rows if row.few and row.group))
+    if groups:
+        logger.warning("rule of 30: fewer than 30 errors in the groups %s", ", ".join(groups))
 
 
 # ------------------------------------------------------------------------------------------------------- rows

@@ -22,6 +22,13 @@ class GroupOptions:
     by_side: Literal["test", "enroll", "both"] = option("test", "Whose labels: both makes a group of each pair of labels")
     by_bins: str = option("", "Bounds of bins for labels that are numbers: 2,4,8 gives <2, 2-4, 4-8 and >=8")
 
+    def check(self):
+        """Raise VoxarkError for bounds that are none, or that nothing is to be sorted into."""
+        if self.by_bins:
+            parse_bounds(self.by_bins)
+        if not self.by and (self.by_bins or self.by_side != "test"):
+            raise VoxarkError("--by-bins and --by-side are for the labels of --by, which is missing")
+
 
 class Groups(NamedTuple):
     """Groups of N trials: trial p is of group names[number[p]]; ``names`` in the order of a table.
