@@ -48,7 +48,9 @@ def tables(folder, num_speakers=8, num_utterances=4):
     (folder / "utt2spk").write_text("".join(f"{key} s{s}\n" for s, key in utterances))
     (folder / "utt2gender").write_text("".join(f"{key} {'fm'[s % 2]}\n" for s, key in utterances))
     (folder / "spk2gender").write_text("".join(f"s{s} {'fm'[s % 2]}\n" for s in range(num_speakers)))
-    (folder / "utt2dur").write_text("".join(f"{key} {1 + n % 4}.5\n" for n, (_, key) in enumerate(utterances)))
+    (folder / "utt2dur").write_text(
+        "".join(f"{key} {1 + n % 4}.5\n" for n, (_, key) in enumerate(utterances))
+    )
 
 
 # ------------------------------------------------------------------------------------------------- like Kaldi
@@ -59,7 +61,9 @@ def test_prints_what_kaldi_prints():
     kaldi = golden("model/plda.eer").read_bytes()
     done = run("compute-eer", golden("model/plda.labelled"))
     assert done.stdout + b"LOG" == kaldi[: len(done.stdout) + 3] and done.stdout == b"8"
-    assert "equal error rate is 8%, at threshold -39.4146" in done.stderr and b"at threshold -39.4146" in kaldi
+    assert (
+        "equal error rate is 8%, at threshold -39.4146" in done.stderr and b"at threshold -39.4146" in kaldi
+    )
     assert "ROC convex hull: 7.867 %" in done.stderr
     assert run("compute-eer", "-", stdin=golden("model/plda.labelled").read_bytes()).stdout == b"8"
 
@@ -117,7 +121,9 @@ def test_the_two_lines_of_one_system(tmp_path):
     # Cllr: (log2(1+1/e) + log2(1+1/e^3) + log2 2 + log2(1+e^2)) / 4 = 1.1477
     assert second == "scores as log-likelihood ratios: actDCF(p=0.5) 1.000; Cllr 1.148, minCllr 0.500"
     assert run("compute-eer", "--method=interp", *files).stdout.startswith(b"EER 50.00 % (interp)")
-    assert run("compute-eer", "--method=kaldi", *files).stdout.startswith(b"EER 50.00 % (kaldi) at threshold 3;")
+    assert run("compute-eer", "--method=kaldi", *files).stdout.startswith(
+        b"EER 50.00 % (kaldi) at threshold 3;"
+    )
     both = run("compute-eer", "--p-target=0.5,0.01", "--auc", *files).stdout.decode().splitlines()
     assert "minDCF(p=0.5) 0.500, minDCF(p=0.01) 0.500; 2 target" in both[0]
     assert "actDCF(p=0.5) 1.000, actDCF(p=0.01) 1.000; Cllr" in both[1] and both[1].endswith("AUC 0.7500")
@@ -145,9 +151,17 @@ def test_a_preset_gives_its_points_and_their_mean(tmp_path):
     for point in points:
         assert measures[f"min_dcf({point.name})"]["estimate"] == roc.min_dcf(*point.cost)[0]
     assert "mean minDCF" in run("compute-eer", "--preset=sre16", *files).stdout.decode()
-    for bad in ("--preset=sre99", "--p-target=2", "--p-target=a", "--c-miss=0", "--c-fa=1,2 --p-target=0.1,0.2,0.3"):
+    for bad in (
+        "--preset=sre99",
+        "--p-target=2",
+        "--p-target=a",
+        "--c-miss=0",
+        "--c-fa=1,2 --p-target=0.1,0.2,0.3",
+    ):
         done = run("compute-eer", *bad.split(), *files, check=False)
-        assert done.returncode == 1 and bad.split("=")[0] in done.stderr.splitlines()[-1] and done.stdout == b""
+        assert (
+            done.returncode == 1 and bad.split("=")[0] in done.stderr.splitlines()[-1] and done.stdout == b""
+        )
 
 
 # ------------------------------------------------------------------------------------------- for programs
@@ -176,7 +190,12 @@ def test_json_and_csv_are_what_the_library_gives(tmp_path):
         assert len(rows) == len(lines_of_csv) == len(chosen) - 1
         for row, line, of_system, file in zip(rows, lines_of_csv, scores, chosen[1:]):
             expected = library_measures(of_system, target)
-            assert (row["system"], row["group"], line["system"], line["group"]) == (str(file), "", str(file), "")
+            assert (row["system"], row["group"], line["system"], line["group"]) == (
+                str(file),
+                "",
+                str(file),
+                "",
+            )
             assert row["num_target"] == int(line["num_target"]) == target.sum()
             assert row["num_nontarget"] == int(line["num_nontarget"]) == np.sum(~target)
             assert row["measures"].keys() == expected.keys()
@@ -255,7 +274,11 @@ def test_edge_cases_have_a_stated_answer(tmp_path, targets, nontargets, eer, min
 def test_bad_lists_are_refused_in_one_line(tmp_path, trials, scores, message):
     files = write_lists(tmp_path, trials, scores)
     (tmp_path / "utt2x").write_text("x 1\ny 1\n")
-    for arguments in (files, [f"--by={tmp_path}/utt2x", *files], [*files, files[1]]):  # in step, and in memory
+    for arguments in (
+        files,
+        [f"--by={tmp_path}/utt2x", *files],
+        [*files, files[1]],
+    ):  # in step, and in memory
         done = run("compute-eer", *arguments, check=False)
         assert done.returncode == 1 and message in done.stderr.splitlines()[-1] and done.stdout == b""
 
@@ -356,7 +379,7 @@ def test_lists_in_other_order_wait_in_memory_and_are_refused_beyond_it(tmp_path,
     for mixed in (scored[:-100] + scored[-100:][::-1], [scored[place] for place in order]):
         found, labels, _ = blocks_of(tmp_path, lines, mixed, monkeypatch)
         assert sorted(zip(found, labels)) == sorted(zip(scores, target))
-        with pytest.raises(VoxarkError, match="in different order: more than 50 lines wait.*sort both lists"):
+        with pytest.raises(VoxarkError, match="in different order: more than 50 lines wait.*sort both"):
             blocks_of(tmp_path, lines, mixed, monkeypatch, max_in_memory=50)
 
 
@@ -365,7 +388,11 @@ def test_streams_report_missing_and_unknown_trials(tmp_path, monkeypatch, allowe
     lines, (scored,), _, (scores,) = simulated()
     options = JoinOptions(allow_missing=allowed, allow_extra=allowed)
     for text, message, number in (
-        (scored[:-3], f"3 of {len(lines)} trials have no score, the first is '{' '.join(lines[-3].split()[:2])}'", -3),
+        (
+            scored[:-3],
+            f"3 of {len(lines)} trials have no score, the first is '{' '.join(lines[-3].split()[:2])}'",
+            -3,
+        ),
         (scored[:200] + scored[201:], f"1 of {len(lines)} trials have no score", -1),
         (scored + ["q r 1\n"], f"1 of {len(lines) + 1} scores are of no trial, the first is 'q r'", 0),
     ):
@@ -424,8 +451,11 @@ def test_groups_are_what_selected_lists_give(tmp_path):
     for option, groups in cases.items():
         check_groups(tmp_path, ["--by=utt2gender", *option.split()], files, groups, scores, target)
     check_groups(tmp_path, ["--by=ark:spk2gender", "--utt2spk=ark:utt2spk"], files, cases[""], scores, target)
-    bins = {"<2": duration[:, 1] < 2, "2-4.5": (duration[:, 1] >= 2) & (duration[:, 1] < 4.5),
-            ">=4.5": duration[:, 1] >= 4.5}
+    bins = {
+        "<2": duration[:, 1] < 2,
+        "2-4.5": (duration[:, 1] >= 2) & (duration[:, 1] < 4.5),
+        ">=4.5": duration[:, 1] >= 4.5,
+    }
     check_groups(tmp_path, ["--by=utt2dur", "--by-bins=2,4.5"], files, bins, scores, target)
     each = {f"{d}.5": duration[:, 1] == d + 0.5 for d in (1, 2, 3, 4)}
     check_groups(tmp_path, ["--by=utt2dur"], files, each, scores, target)
@@ -433,10 +463,14 @@ def test_groups_are_what_selected_lists_give(tmp_path):
 
 def check_groups(folder, options, files, groups, scores, target):
     """The groups of the report against error rates of the trials chosen by a mask."""
-    rows = json.loads(run("compute-eer", "--format=json", "--auc", *options, *files, cwd=folder).stdout)["rows"]
+    rows = json.loads(run("compute-eer", "--format=json", "--auc", *options, *files, cwd=folder).stdout)[
+        "rows"
+    ]
     assert [row["group"] for row in rows] == ["", *groups]
     for row, chosen in zip(rows, (np.ones(len(target), bool), *groups.values())):
-        assert row["num_target"] == np.sum(target & chosen) and row["num_nontarget"] == np.sum(~target & chosen)
+        assert row["num_target"] == np.sum(target & chosen) and row["num_nontarget"] == np.sum(
+            ~target & chosen
+        )
         if 0 in (row["num_target"], row["num_nontarget"]):
             assert row["measures"] == {} and row["note"]
         else:
@@ -448,14 +482,24 @@ def test_groups_that_lack_a_class_say_so(tmp_path):
     files = write_lists(tmp_path, TRIALS + "a z nontarget\n", SCORES + "a z 1\n")
     (tmp_path / "utt2noise").write_text("x clean\ny clean\nz street\n")
     text = run("compute-eer", "--by=utt2noise", *files, cwd=tmp_path).stdout.decode().splitlines()
-    assert text[0].split()[:3] == ["group", "target", "nontarget"] and text[1].split()[:4] == ["all", "2", "3", "28.57"]
+    assert text[0].split()[:3] == ["group", "target", "nontarget"] and text[1].split()[:4] == [
+        "all",
+        "2",
+        "3",
+        "28.57",
+    ]
     assert text[2].split()[:4] == ["clean", "2", "2", "25.00"]
     assert text[3].split()[:4] == ["street", "0", "1", "-"] and text[3].endswith("no target trials")
     (tmp_path / "utt2dur").write_text("x 1\ny 1\nz 9\n")
     done = run("compute-eer", "--by=utt2dur", "--by-bins=2,4", "--format=csv", *files, cwd=tmp_path)
     lines = list(csv.DictReader(io.StringIO(done.stdout.decode())))
     assert [line["group"] for line in lines] == ["", "<2", "2-4", ">=4"]
-    assert [line["note"] for line in lines] == ["", "", "no target and no nontarget trials", "no target trials"]
+    assert [line["note"] for line in lines] == [
+        "",
+        "",
+        "no target and no nontarget trials",
+        "no target trials",
+    ]
     assert lines[2]["eer"] == "" and float(lines[1]["eer"]) == 0.25
 
 
@@ -497,7 +541,9 @@ def test_weights_count_as_repeated_trials(tmp_path):
         assert row["measures"][name]["estimate"] == pytest.approx(value, rel=1e-12), name
     files[2].write_text("".join(weighted[1:]))
     done = run("compute-eer", f"--weights={files[2]}", *files[:2], check=False)
-    assert done.returncode == 1 and f"scores1: 1 of {len(lines)} trials have no" in done.stderr.splitlines()[-1]
+    assert (
+        done.returncode == 1 and f"scores1: 1 of {len(lines)} trials have no" in done.stderr.splitlines()[-1]
+    )
     files[2].write_text("".join(weighted[1:]) + weighted[0].rsplit(" ", 1)[0] + " -1\n")
     done = run("compute-eer", f"--weights={files[2]}", *files[:2], check=False)
     assert done.returncode == 1 and "negative" in done.stderr.splitlines()[-1]
@@ -543,17 +589,30 @@ def test_intervals_and_differences_are_the_librarys(tmp_path, method):
         assert list(found) == or_null((of.difference, of.low, of.high, of.p_value))
     text = run("compute-eer", *command, *files).stdout.decode().splitlines()
     eer = rows[0]["measures"]["eer"]
-    assert text[1].split() == ["EER", "%", str(files[1]), *(f"{100 * eer[key]:.2f}" for key in ("estimate", "low", "high"))]
+    assert text[1].split() == [
+        "EER",
+        "%",
+        files[1].name,
+        *(f"{100 * eer[key]:.2f}" for key in ("estimate", "low", "high")),
+    ]
     assert text[-1] == f"90 % intervals by {method}; EER by rocch"
-    (line, _) = csv.DictReader(io.StringIO(run("compute-eer", *command, "--format=csv", *files).stdout.decode()))
-    assert [float(line[f"eer{field}"]) for field in ("", "_low", "_high")] == [eer["estimate"], eer["low"], eer["high"]]
+    (line, _) = csv.DictReader(
+        io.StringIO(run("compute-eer", *command, "--format=csv", *files).stdout.decode())
+    )
+    assert [float(line[f"eer{field}"]) for field in ("", "_low", "_high")] == [
+        eer["estimate"],
+        eer["low"],
+        eer["high"],
+    ]
     assert line["eer_difference"] == ""
 
 
 def test_intervals_of_groups_and_of_groups_with_too_few_speakers(tmp_path):
     lines, (scored,), _, _ = simulated()
     tables(tmp_path)
-    (tmp_path / "utt2one").write_text("".join(f"s{s}-u{u} {'many' if s else 'one'}\n" for s in range(8) for u in range(4)))
+    (tmp_path / "utt2one").write_text(
+        "".join(f"s{s}-u{u} {'many' if s else 'one'}\n" for s in range(8) for u in range(4))
+    )
     files = write_lists(tmp_path, "".join(lines), "".join(scored))
     command = ["--ci=jackknife", "--utt2spk=ark:utt2spk", "--by=utt2one", "--by-side=both"]
     done = run("compute-eer", *command, "--format=json", *files, cwd=tmp_path)
@@ -562,11 +621,17 @@ def test_intervals_of_groups_and_of_groups_with_too_few_speakers(tmp_path):
     assert "low" in rows["many/many"]["measures"]["eer"] and rows["many/many"]["note"] == ""
     assert rows["one/many"]["note"] == "no target trials" and rows["one/one"]["note"] == "no nontarget trials"
     # a group of two speakers has error rates, but the jackknife has nothing to leave out
-    (tmp_path / "utt2two").write_text("".join(f"s{s}-u{u} {'many' if s > 1 else 'two'}\n" for s in range(8) for u in range(4)))
-    done = run("compute-eer", *command[:2], "--by=utt2two", "--by-side=both", "--format=json", *files, cwd=tmp_path)
+    (tmp_path / "utt2two").write_text(
+        "".join(f"s{s}-u{u} {'many' if s > 1 else 'two'}\n" for s in range(8) for u in range(4))
+    )
+    done = run(
+        "compute-eer", *command[:2], "--by=utt2two", "--by-side=both", "--format=json", *files, cwd=tmp_path
+    )
     rows = {row["group"]: row for row in json.loads(done.stdout)["rows"]}
     assert rows["two/two"]["measures"]["eer"].keys() == {"estimate"} and "speaker" in rows["two/two"]["note"]
-    text = run("compute-eer", *command[:2], "--by=utt2two", "--by-side=both", *files, cwd=tmp_path).stdout.decode()
+    text = run(
+        "compute-eer", *command[:2], "--by=utt2two", "--by-side=both", *files, cwd=tmp_path
+    ).stdout.decode()
     assert rows["two/two"]["note"] in text
 
 
@@ -600,8 +665,15 @@ def test_few_errors_are_named_with_their_counts(tmp_path):
     assert number < 30 < np.sum(roc.target < threshold)
     assert few_errors(roc, points, options) == [f"{number} false alarms at minDCF(p=0.001)"]
     assert measure_functions(points, options).keys() == {
-        "eer", "eer_threshold", "min_dcf(p=0.5)", "min_dcf(p=0.001)", "act_dcf(p=0.5)", "act_dcf(p=0.001)", "cllr",
-        "min_cllr"}
+        "eer",
+        "eer_threshold",
+        "min_dcf(p=0.5)",
+        "min_dcf(p=0.001)",
+        "act_dcf(p=0.5)",
+        "act_dcf(p=0.001)",
+        "cllr",
+        "min_cllr",
+    }
 
 
 # ------------------------------------------------------------------------------------------------ real scores
@@ -623,7 +695,9 @@ def test_real_scores_give_the_error_rates_that_are_known_of_them(tmp_path):
     assert eer["estimate"] == pytest.approx(0.070, abs=0.003) and eer["low"] < 0.07 < eer["high"]
     assert rows[0]["num_target"] == 1050 == rows[1]["num_target"] + rows[2]["num_target"]
     assert 50 < rows[0]["effective_target"] < 1050 and 50 < rows[0]["effective_nontarget"] < 20000
-    hard = run("compute-eer", "--allow-extra", "--format=json", corpus / "trials_samegroup", tmp_path / "scores")
+    hard = run(
+        "compute-eer", "--allow-extra", "--format=json", corpus / "trials_samegroup", tmp_path / "scores"
+    )
     (row,) = json.loads(hard.stdout)["rows"]
     assert row["measures"]["eer"]["estimate"] == pytest.approx(0.080, abs=0.003)
     paste = f"paste -d' ' <(cut -d' ' -f3 {tmp_path}/scores) <(cut -d' ' -f3 {corpus}/trials) | compute-eer -"
@@ -636,3 +710,20 @@ def split_by_label(trials, scores):
     values = np.array([float(line.split()[2]) for line in scores.read_text().splitlines()])
     target = np.array([line.split()[2] == "target" for line in trials.read_text().splitlines()])
     return values[target], values[~target]
+
+
+def test_systems_have_the_names_that_are_given_or_what_differs_between_files(tmp_path):
+    lines = ["a x target\n", "a y nontarget\n", "b x nontarget\n"]
+    (tmp_path / "trials").write_text("".join(lines))
+    for number, system in enumerate(("one", "two")):
+        (tmp_path / system).mkdir()
+        scores = "".join(f"{' '.join(line.split()[:2])} {number - place}\n" for place, line in enumerate(lines))
+        (tmp_path / system / "scores").write_text(scores)
+    files = [tmp_path / system / "scores" for system in ("one", "two")]
+    command = ["compute-eer", tmp_path / "trials", *files]
+    assert [line.split()[0] for line in run(*command).stdout.decode().splitlines()[1:3]] == ["one", "two"]
+    named = run(*command, "--labels=A,B", "--format=json").stdout
+    assert [row["system"] for row in json.loads(named)["rows"]] == ["A", "B"]
+    assert [row["system"] for row in json.loads(run(*command, "--format=json").stdout)["rows"]] == [str(f) for f in files]
+    for labels, message in (("A", "1 names for 2 lists"), ("A,A", "two systems have the same name")):
+        assert message in run(*command, f"--labels={labels}", check=False).stderr

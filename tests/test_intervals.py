@@ -489,7 +489,7 @@ def test_bad_speakers(tmp_path, lines, message):
 
 def test_bad_speaker_tables(tmp_path):
     trials = trial_list("a1 a1 target")
-    with pytest.raises(VoxarkError, match="--utt2spk=<rspecifier>"):
+    with pytest.raises(VoxarkError, match="--utt2spk=<table>"):
         speakers_of(trials, SpeakerOptions())
     twice = write_lines(tmp_path / "twice", "a1 A", "a1 B")
     with pytest.raises(VoxarkError, match="a1.* occurs twice"):

@@ -310,6 +310,12 @@ def open_reader(kind, rspecifier):
     return SequentialReader(kind, rspecifier)
 
 
+def read_table(kind, table):
+    """Read a small table as a dict; ``table`` is a rspecifier, or the plain name of a text file."""
+    with open_reader(kind, table if is_specifier(table) else f"ark:{table}") as reader:
+        return dict(reader)
+
+
 def open_random(kind, rspecifier):
     """Open a table for reading by key (see :class:`RandomReader`)."""
     return RandomReader(kind, rspecifier)

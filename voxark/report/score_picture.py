@@ -20,7 +20,6 @@ class PictureOptions:
     """What the picture shows."""
 
     plots: str = option("det", f"Panels, with commas between them: {', '.join(PANELS)}; or all")
-    labels: str = option("", "Names of the systems, with commas between them (default: by the files' names)")
     rocch: bool = option(False, "DET: draw the convex hull of the ROC over each curve")
     rule_of_30: bool = option(True, "DET: lines where there are 30 errors")
     hist_scale: Literal["linear", "log"] = option("linear", "Histograms: axis of the densities")
@@ -35,26 +34,6 @@ class PictureOptions:
         if len(set(names)) < len(names):
             raise VoxarkError(f"--plots={self.plots}: a panel is asked for twice")
         return names
-
-    def names_of(self, files):
-        """The systems' names: those given, or what differs in the names of the files."""
-        if not self.labels:
-            return distinct_names(files)
-        names = self.labels.split(",")
-        if len(names) != len(files):
-            raise VoxarkError(f"--labels: {len(names)} names for {len(files)} lists of scores")
-        return names
-
-
-def distinct_names(files):
-    """The names of files without the folders that all have in front, and the parts that all have behind."""
-    parts = [name.strip().split("/") for name in files]
-    if len(files) == 1:
-        return [parts[0][-1]]
-    for place in (0, -1):
-        while min(map(len, parts)) > 1 and len({words[place] for words in parts}) == 1:
-            parts = [words[1:] if place == 0 else words[:-1] for words in parts]
-    return ["/".join(words) for words in parts]
 
 
 def draw_scores(path, systems, points, options):

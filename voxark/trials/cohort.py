@@ -52,7 +52,7 @@ def read_cohort(rspecifier, options, fail):
     """
     with tables.open_reader("vec", rspecifier) as vectors:
         if options.cohort_spk2utt:
-            cohort = _cohort_of_speakers(vectors, read_table("tokens", options.cohort_spk2utt), fail)
+            cohort = _cohort_of_speakers(vectors, tables.read_table("tokens", options.cohort_spk2utt), fail)
         else:
             table = collect_vectors(vectors, unusable=fail)
             order = sorted(range(len(table.keys)), key=table.keys.__getitem__)
@@ -75,17 +75,11 @@ def _cohort_of_speakers(vectors, sessions, fail):
     return Cohort(keys, models, tests, keys, utterances)
 
 
-def read_table(kind, rspecifier):
-    """A small table as a dict."""
-    with tables.open_reader(kind, rspecifier) as reader:
-        return dict(reader)
-
-
 def member_speakers(keys, options):
     """The speakers of cohort members by --cohort-utt2spk, or None where it is not given."""
     if not options.cohort_utt2spk:
         return None
-    utt2spk = read_table("token", options.cohort_utt2spk)
+    utt2spk = tables.read_table("token", options.cohort_utt2spk)
     missing = [key for key in keys if key not in utt2spk]
     if missing:
         raise VoxarkError(

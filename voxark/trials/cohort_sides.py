@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from voxark import tables
 from voxark.errors import VoxarkError
 from voxark.options import option
 from voxark.trials.cohort import (
@@ -12,7 +13,6 @@ from voxark.trials.cohort import (
     cohort_matrix,
     member_speakers,
     read_cohort,
-    read_table,
 )
 from voxark.trials.enrolment import read_sides
 from voxark.trials.normalize import (
@@ -69,7 +69,7 @@ def sides_of_vectors(trials, rspecifiers, make_terms, method, enrolment, members
     """
     enroll_rspecifier, test_rspecifier, cohort_rspecifier = rspecifiers
     cohort = read_cohort(cohort_rspecifier, members, fail)
-    sessions = read_table("tokens", enrolment.enroll_map) if enrolment.enroll_map else {}
+    sessions = tables.read_table("tokens", enrolment.enroll_map) if enrolment.enroll_map else {}
     utterances = [utterance for key in trials.enroll_ids for utterance in sessions.get(key, ())]
     check_disjoint([*cohort.keys, *cohort.utterances], cohort.speakers, trials, utterances, speakers)
     mode = enrolment.mode()

@@ -128,8 +128,10 @@ def read_sides(enroll_rspecifier, test_rspecifier, options, model_ids=None, test
     Where both names are the same, the table is read, and held, once. A vector that is empty or holds NaN or
     infinities counts as missing; another dimension than that of the first vector is a VoxarkError.
     """
-    sessions = _read_table("tokens", options.enroll_map) if options.enroll_map else None
-    num_utts = _read_table("int", options.num_utts) if options.num_utts else None
+    from voxark import tables
+
+    sessions = tables.read_table("tokens", options.enroll_map) if options.enroll_map else None
+    num_utts = tables.read_table("int", options.num_utts) if options.num_utts else None
     wanted_models = _utterances(model_ids, sessions)
     wanted_tests = None if test_ids is None else set(test_ids)
     if enroll_rspecifier.strip() == test_rspecifier.strip():
@@ -176,13 +178,6 @@ class _Vectors(NamedTuple):
         """As a Side."""
         return Side({key: row for row, key in enumerate(self.keys)},
                     {key: [(key, reason)] for key, reason in self.unusable.items()}, absent)
-
-
-def _read_table(kind, rspecifier):
-    from voxark import tables
-
-    with tables.open_reader(kind, rspecifier) as reader:
-        return dict(reader)
 
 
 def _read_vectors(rspecifier, wanted):

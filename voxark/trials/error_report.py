@@ -74,11 +74,11 @@ def measure_functions(points, options, averaged=False):
     return found
 
 
-# -------------------------------------------------------------------------------------- scores without their ids
+# ---------------------------------------------------------------------------------- scores without their ids
 
 
 def roc_of_blocks(blocks, name):
-    """The Roc of (scores (n,), target (n,) bool) blocks; ``name`` is the list's, for the error of an empty one."""
+    """The Roc of (scores (n,), target (n,) bool) blocks; ``name`` is the list's, for messages."""
     parts = [(scores[target], scores[~target]) for scores, target in blocks]
     if not parts:
         raise VoxarkError(f"{name}: the list is empty")
@@ -95,7 +95,7 @@ def kaldi_eer(roc):
     return float(np.float32(eer)), threshold
 
 
-# ---------------------------------------------------------------------------------------------- rule of thirty
+# --------------------------------------------------------------------------------------------- rule of thirty
 
 
 def few_errors(roc, points, options):
@@ -174,8 +174,11 @@ class Evaluation:
             speakers = None if speakers is None else speakers.select(chosen)
         num_target = int(np.sum(target))
         rows = [Row(system, name, num_target, len(target) - num_target) for system in systems]
-        lacking = [what for what, number in (("target", num_target), ("nontarget", len(target) - num_target))
-                   if not number]
+        lacking = [
+            what
+            for what, number in (("target", num_target), ("nontarget", len(target) - num_target))
+            if not number
+        ]
         if lacking and chosen is not None:
             for row in rows:
                 row.note = f"no {' and no '.join(lacking)} trials"
@@ -206,7 +209,9 @@ class Evaluation:
         try:
             row.intervals = confidence(roc, *arguments)
             if speakers is not None:
-                row.effective = effective_trials(scores, target, speakers, row.values["eer_threshold"], weights)
+                row.effective = effective_trials(
+                    scores, target, speakers, row.values["eer_threshold"], weights
+                )
             if first is not None:
                 row.differences = paired_difference(roc, first, *arguments)
         except VoxarkError as error:

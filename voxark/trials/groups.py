@@ -19,7 +19,9 @@ class GroupOptions:
         "Table of the label of each id (ark:utt2noise, or a file of lines `<id> <label>`): error rates of "
         "the trials of each label as well; ids that it lacks count by their speaker in --utt2spk",
     )
-    by_side: Literal["test", "enroll", "both"] = option("test", "Whose labels: both makes a group of each pair of labels")
+    by_side: Literal["test", "enroll", "both"] = option(
+        "test", "Whose labels: both makes a group of each pair of labels"
+    )
     by_bins: str = option("", "Bounds of bins for labels that are numbers: 2,4,8 gives <2, 2-4, 4-8 and >=8")
 
     def check(self):
@@ -45,11 +47,14 @@ def read_groups(trials, options, utt2spk=""):
 
     VoxarkError for an id without a label and for what is no number where bins are asked for.
     """
-    labels = _read_table(options.by)
-    speakers = _read_table(utt2spk) if utt2spk else {}
+    labels = tables.read_table("token", options.by)
+    speakers = tables.read_table("token", utt2spk) if utt2spk else {}
     bounds = parse_bounds(options.by_bins) if options.by_bins else None
     sides = []
-    for side, ids, column in (("enroll", trials.enroll_ids, trials.enroll), ("test", trials.test_ids, trials.test)):
+    for side, ids, column in (
+        ("enroll", trials.enroll_ids, trials.enroll),
+        ("test", trials.test_ids, trials.test),
+    ):
         if options.by_side in (side, "both"):
             used = np.zeros(len(ids), bool)
             used[column] = True
@@ -62,12 +67,9 @@ def read_groups(trials, options, utt2spk=""):
         return Groups(*sides[0])
     (first, of_enroll), (second, of_test) = sides
     found, number = np.unique(of_enroll * len(second) + of_test, return_inverse=True)
-    return Groups([f"{first[pair // len(second)]}/{second[pair % len(second)]}" for pair in found.tolist()], number)
-
-
-def _read_table(name):
-    with tables.open_reader("token", name if tables.is_specifier(name) else f"ark:{name}") as reader:
-        return dict(reader)
+    return Groups(
+        [f"{first[pair // len(second)]}/{second[pair % len(second)]}" for pair in found.tolist()], number
+    )
 
 
 def _labels_of(ids, used, labels, speakers, name):
@@ -76,8 +78,8 @@ def _labels_of(ids, used, labels, speakers, name):
     found = [labels.get(key, labels.get(speakers.get(key))) for key in chosen]
     if None in found:
         raise VoxarkError(
-            f"{chosen[found.index(None)]}: has no label in {name} ({found.count(None)} of {len(found)} ids have "
-            "none); a table of speakers' labels needs --utt2spk"
+            f"{chosen[found.index(None)]}: has no label in {name} ({found.count(None)} of {len(found)} ids "
+            "have none); a table of speakers' labels needs --utt2spk"
         )
     return found
 
@@ -113,7 +115,9 @@ def _bins(labels, bounds, name):
         if np.isnan(numbers).any():
             raise ValueError
     except ValueError:
-        raise VoxarkError(f"{name}: --by-bins needs labels that are numbers, '{_no_number(labels)}' is none") from None
+        raise VoxarkError(
+            f"{name}: --by-bins needs labels that are numbers, '{_no_number(labels)}' is none"
+        ) from None
     names = [f"<{words[0]}", *(f"{a}-{b}" for a, b in zip(words, words[1:])), f">={words[-1]}"]
     return names, np.searchsorted(values, numbers, "right")
 

@@ -28,7 +28,7 @@ class JoinOptions:
 
 
 class Joined(NamedTuple):
-    """The trials that have a score of each system, in the order of their list, and the scores (N,S) float64."""
+    """Trials that have a score of each system, in the order of their list, and the scores (N,S) float64."""
 
     trials: TrialList
     scores: np.ndarray
@@ -36,7 +36,10 @@ class Joined(NamedTuple):
     def by_key(self):
         """The same in the order of the two ids, so that sums do not depend on the order of the lines."""
         ranks = []
-        for ids, numbers in ((self.trials.test_ids, self.trials.test), (self.trials.enroll_ids, self.trials.enroll)):
+        for ids, numbers in (
+            (self.trials.test_ids, self.trials.test),
+            (self.trials.enroll_ids, self.trials.enroll),
+        ):
             rank = np.empty(len(ids), np.int64)
             rank[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
             ranks.append(rank[numbers])
@@ -152,7 +155,10 @@ def stream_joined(trials_rxfilename, scores_rxfilename, options, counts=None, ma
     Options, counts and errors as of :func:`read_joined`; the errors come when all blocks have been yielded.
     """
     check_one_standard_input(trials_rxfilename, scores_rxfilename)
-    with TrialReader(trials_rxfilename, "label?") as trials, TrialReader(scores_rxfilename, "score") as scored:
+    with (
+        TrialReader(trials_rxfilename, "label?") as trials,
+        TrialReader(scores_rxfilename, "score") as scored,
+    ):
         stream = _Stream(trials, scored, max_in_memory)
         yield from stream.blocks()
         missing, extra = stream.waiting()
@@ -232,7 +238,9 @@ class _Stream:
         ours, theirs = (block.select(slice(0, number)) for block in self._next)
         if not self._alike(ours, theirs):
             return None
-        self._next = [block.select(slice(number, None)) if len(block) > number else None for block in self._next]
+        self._next = [
+            block.select(slice(number, None)) if len(block) > number else None for block in self._next
+        ]
         self._seen.add_both(ours)
         return theirs.scores, ours.target
 
@@ -252,7 +260,7 @@ class _Stream:
         return sum(len(block) for blocks in self._waiting for block in blocks)
 
     def _search(self):
-        """(scores, target) of the pairs among those waiting that are in both lists; the others go on waiting."""
+        """(scores, target) of the waiting pairs that are in both lists; the others go on waiting."""
         ours, theirs = self.waiting()
         place = find_pairs(ours, theirs)
         found = place >= 0
@@ -264,8 +272,8 @@ class _Stream:
         if self._num_left > self.max_in_memory:
             first, second = self.readers
             raise VoxarkError(
-                f"{first.name} and {second.name} are in different order: more than {self.max_in_memory} lines wait "
-                "for their partners; raise --max-memory, or sort both lists (LC_ALL=C sort -k1,1 -k2,2)"
+                f"{first.name} and {second.name} are in different order: more than {self.max_in_memory} "
+                "lines wait for their partners; raise --max-memory, or sort both (LC_ALL=C sort -k1,1 -k2,2)"
             )
         return joined
 
@@ -303,7 +311,9 @@ class _Seen:
         elif was_short:
             self._blocks[side].clear()
             logger.warning(
-                "%s: more than %d lines: pairs that stand twice are not looked for", block.name, self.max_in_memory
+                "%s: more than %d lines: pairs that stand twice are not looked for",
+                block.name,
+                self.max_in_memory,
             )
 
     def check(self, side, reader):

@@ -7,8 +7,8 @@ enrols.
 A sample of K of a set of pairs is uniform over all its subsets of K pairs (all of the set, if it is smaller):
 exact numbers, no pair twice. Sampled for each speaker, the set of a speaker is
 
-- for targets, the admissible pairs of his utterances;
-- for non-targets, the admissible pairs in which he enrols. In an unordered list each pair of different
+- for targets, the admissible pairs of their utterances;
+- for non-targets, the admissible pairs in which they enrol. In an unordered list each pair of different
   speakers belongs to one of the two by the toss of a fair coin, and the one it belongs to enrols: were it the
   one that sorts first, the first speaker would enrol against all and the last against none.
 
@@ -42,10 +42,10 @@ class SamplingOptions:
     num_targets: int = option(-1, "Number of target trials, drawn from all admissible ones (-1: all)")
     num_nontargets: int = option(-1, "Number of nontarget trials, drawn from all admissible ones (-1: all)")
     targets_per_speaker: int = option(
-        -1, "Number of target trials of each speaker, drawn from all his (-1: all)"
+        -1, "Number of target trials of each speaker, drawn from all of theirs (-1: all)"
     )
     nontargets_per_speaker: int = option(
-        -1, "Number of nontarget trials in which each speaker enrols, drawn from all his (-1: all)"
+        -1, "Number of nontarget trials in which each speaker enrols, drawn from all of theirs (-1: all)"
     )
     srand: int = option(0, "Seed of every random choice")
 

@@ -148,7 +148,7 @@ def model_side(everything, models):
 def make_models(everything, enroll, options, srand, keep_test):
     """Choose the utterances of models: {model id: numbers (n,) ascending}, sorted by model id.
 
-    A speaker's utterances are shuffled, by ``srand`` and the speaker's name alone, and his models are made of
+    A speaker's utterances are shuffled, by ``srand`` and the speaker's name alone, and their models are made of
     them in turn: ``options.num_enroll`` each, so that no utterance is in two. ``enroll`` (U,): the numbers of
     the utterances to choose from. With ``keep_test`` at least one utterance of each speaker is left for
     testing. A model's id is the speaker's name, or, with more models of a speaker, that and a number. A

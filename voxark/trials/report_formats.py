@@ -6,8 +6,8 @@ systems ``M_difference,M_difference_low,M_difference_high,M_p`` (to the first sy
 ``effective_target,effective_nontarget``, and ``note``. What is not defined is empty, infinities are ``inf``
 and ``-inf``.
 
-JSON: ``{"eer_method": ..., "ci": ..., "ci_level": ..., "rows": [...]}``, each row an object of ``system``, ``group``
-("" is all trials), ``num_target``, ``num_nontarget``, ``measures``, ``effective_target``,
+JSON: ``{"eer_method": ..., "ci": ..., "ci_level": ..., "rows": [...]}``, each row an object of ``system``,
+``group`` ("" is all trials), ``num_target``, ``num_nontarget``, ``measures``, ``effective_target``,
 ``effective_nontarget``, ``few_errors`` (texts) and ``note``; ``measures`` gives each measure an object of
 ``estimate`` and, where there are any, ``low``, ``high``, ``error``, ``difference``, ``difference_low``,
 ``difference_high``, ``p``. What is not defined is null, infinities are the strings "inf" and "-inf".
@@ -42,7 +42,12 @@ def _fields(row, name):
         found |= {"low": interval.low, "high": interval.high, "error": interval.standard_error}
     if name in row.differences:
         of = row.differences[name]
-        found |= {"difference": of.difference, "difference_low": of.low, "difference_high": of.high, "p": of.p_value}
+        found |= {
+            "difference": of.difference,
+            "difference_low": of.low,
+            "difference_high": of.high,
+            "p": of.p_value,
+        }
     return found
 
 
@@ -85,10 +90,16 @@ def write_csv(out, rows):
     """Write the rows to the text stream ``out``, with a line of column names."""
     lines, columns = [], {}
     for row in rows:
-        line = {"system": row.system, "group": row.group, "num_target": row.num_target,
-                "num_nontarget": row.num_nontarget}
+        line = {
+            "system": row.system,
+            "group": row.group,
+            "num_target": row.num_target,
+            "num_nontarget": row.num_nontarget,
+        }
         for name in row.values:
-            line |= {f"{name}_{field}" if field else name: value for field, value in _fields(row, name).items()}
+            line |= {
+                f"{name}_{field}" if field else name: value for field, value in _fields(row, name).items()
+            }
         if row.effective is not None:
             line |= {"effective_target": row.effective[0], "effective_nontarget": row.effective[1]}
         columns |= dict.fromkeys(line)
@@ -114,8 +125,15 @@ def _csv_value(value):
 
 # ------------------------------------------------------------------------------------------------ for people
 
-_TITLES = {"eer": "EER %", "eer_threshold": "threshold", "cllr": "Cllr", "min_cllr": "minCllr", "auc": "AUC",
-           "mean_min_dcf": "mean minDCF", "mean_act_dcf": "mean actDCF"}
+_TITLES = {
+    "eer": "EER %",
+    "eer_threshold": "threshold",
+    "cllr": "Cllr",
+    "min_cllr": "minCllr",
+    "auc": "AUC",
+    "mean_min_dcf": "mean minDCF",
+    "mean_act_dcf": "mean actDCF",
+}
 
 
 def title(name):
@@ -127,15 +145,23 @@ def shown(name, value):
     """A measure's value for people."""
     if math.isnan(value):
         return "-"
-    return f"{100 * value:.2f}" if name == "eer" else f"{value:.4g}" if name == "eer_threshold" else f"{value:.3f}"
+    return (
+        f"{100 * value:.2f}"
+        if name == "eer"
+        else f"{value:.4g}"
+        if name == "eer_threshold"
+        else f"{value:.3f}"
+    )
 
 
 def _aligned(lines, num_left):
     """Lines of cells as text: the first ``num_left`` columns to the left, the others to the right."""
     widths = [max(len(line[i]) for line in lines if i < len(line)) for i in range(max(map(len, lines)))]
     return [
-        "  ".join(f"{cell:<{w}}" if i < num_left else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(line, widths)))
-        .rstrip()
+        "  ".join(
+            f"{cell:<{w}}" if i < num_left else f"{cell:>{w}}"
+            for i, (cell, w) in enumerate(zip(line, widths))
+        ).rstrip()
         for line in lines
     ]
 
@@ -143,8 +169,8 @@ def _aligned(lines, num_left):
 def text_lines(rows, settings):
     """The report for people: a list of lines without their ends; settings as of :func:`write_report`.
 
-    One system on all trials: two lines. Several systems or groups: a line each. With intervals: lines for each
-    measure, and a table of the trials.
+    One system on all trials: two lines. Several systems or groups: a line each. With intervals: lines
+    for each measure, and a table of the trials.
     """
     method = settings["eer_method"]
     if len(rows) == 1 and not rows[0].intervals:
@@ -161,7 +187,7 @@ class _Keys:
 
     def __init__(self, rows):
         self.with_groups = any(row.group for row in rows)
-        self.with_systems = len({row.system for row in rows}) > 1
+        self.with_systems = len(rows) > len({row.group for row in rows})
         self.titles = ["group"] * self.with_groups + ["system"] * self.with_systems
 
     def of(self, row):
@@ -174,12 +200,13 @@ def _short_lines(row, method):
         return ", ".join(f"{title(n)} {shown(n, v)}" for n, v in row.values.items() if n.startswith(prefix))
 
     values = row.values
+    eer, threshold = (shown(name, values[name]) for name in ("eer", "eer_threshold"))
     minima = ", ".join(filter(None, (listed("min_dcf"), listed("mean_min"))))
     actual = ", ".join(filter(None, (listed("act_dcf"), listed("mean_act"))))
     area = f"; AUC {values['auc']:.4f}" if "auc" in values else ""
     return [
-        f"EER {shown('eer', values['eer'])} % ({method}) at threshold {shown('eer_threshold', values['eer_threshold'])}; "
-        f"{minima}; {row.num_target} target, {row.num_nontarget} nontarget",
+        f"EER {eer} % ({method}) at threshold {threshold}; {minima}; "
+        f"{row.num_target} target, {row.num_nontarget} nontarget",
         f"scores as log-likelihood ratios: {actual}; Cllr {values['cllr']:.3f}, "
         f"minCllr {values['min_cllr']:.3f}{area}",
     ]
@@ -204,7 +231,9 @@ def _interval_lines(rows, keys):
         heading = title(name)
         for row in rows:
             if name in row.values:
-                lines.append([heading, *keys.of(row), shown(name, row.values[name]), *_interval_cells(row, name)])
+                lines.append(
+                    [heading, *keys.of(row), shown(name, row.values[name]), *_interval_cells(row, name)]
+                )
                 heading = ""
     return _aligned(lines, 1 + len(keys.titles))
 
@@ -220,7 +249,9 @@ def _interval_cells(row, name):
 def _trial_lines(rows, keys):
     """Numbers of trials, and effective ones: of independent trials that would be as sure."""
     with_effective = any(row.effective for row in rows)
-    lines = [[*keys.titles, "target", "nontarget"] + ["effective target", "effective nontarget"] * with_effective]
+    lines = [
+        [*keys.titles, "target", "nontarget"] + ["effective target", "effective nontarget"] * with_effective
+    ]
     for row in rows:
         lines.append([*keys.of(row), str(row.num_target), str(row.num_nontarget)])
         if with_effective:

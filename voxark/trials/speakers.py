@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from voxark import tables
 from voxark.errors import VoxarkError
 from voxark.options import option
 
@@ -18,7 +19,7 @@ FEW_SPEAKERS = 5  # with fewer, an interval over speakers says next to nothing
 class SpeakerOptions:
     """Where the speakers of the trials' ids stand."""
 
-    utt2spk: str = option("", "Table of the speaker of each utterance (ark:data/test/utt2spk)")
+    utt2spk: str = option("", "Table of the speaker of each utterance (ark:data/test/utt2spk, or the name of a file)")
     enroll_utt2spk: str = option(
         "",
         "Table of the speaker of each enrolment id, if --utt2spk does not have them; ids that are names of "
@@ -60,9 +61,9 @@ def speakers_of(trials, options):
     warning.
     """
     if not options.utt2spk:
-        raise VoxarkError("intervals over speakers need --utt2spk=<rspecifier>, the speaker of each utterance")
-    utt2spk = _read_table(options.utt2spk)
-    enroll_table = {**utt2spk, **(_read_table(options.enroll_utt2spk) if options.enroll_utt2spk else {})}
+        raise VoxarkError("intervals over speakers need --utt2spk=<table>, the speaker of each utterance")
+    utt2spk = tables.read_table("token", options.utt2spk)
+    enroll_table = {**utt2spk, **(tables.read_table("token", options.enroll_utt2spk) if options.enroll_utt2spk else {})}
     for speaker in list(enroll_table.values()):
         enroll_table.setdefault(speaker, speaker)
     enroll_option = "--enroll-utt2spk" if options.enroll_utt2spk else "--utt2spk (or --enroll-utt2spk)"
@@ -87,14 +88,6 @@ def speakers_of(trials, options):
             len(names),
         )
     return speakers
-
-
-def _read_table(rspecifier):
-    """An utt2spk table as a dict; the reader refuses a key that occurs twice."""
-    from voxark import tables
-
-    with tables.open_reader("token", rspecifier) as reader:
-        return dict(reader)
 
 
 def _look_up(name, ids, used, table, side, option_name):
