@@ -11,7 +11,7 @@ num_folds=3
 lda_dim=0
 lda_shrinkage=0.1
 top_n=300
-fuse=plda.norm
+fuse=plda.raw
 by=
 cmd=run.py
 help_message="Usage: $0 [options] --trials <list> <exp-dir> <name>=<vectors-dir> [<name>=<vectors-dir> ...]
@@ -22,8 +22,8 @@ e.g.: $0 --trials data/test/trials exp/vectors dvectors=exp/dvectors ivectors=ex
   Calibration and fusion are learnt from trials between training speakers, scored by back-ends that were trained without
   them: fold<k>/train and fold<k>/test of <vectors-dir> if they are there (for vectors whose extractor was
   trained on train), else a split of train by speaker.
-  Writes <exp-dir>/<name>/scores.<what>, <exp-dir>/results.csv and results.txt (with 95 % intervals by a jackknife
-  over the test speakers) and, where matplotlib is there, det.svg and calibration.svg.
+  Writes <exp-dir>/<name>/scores.<what>, <exp-dir>/results.txt and results.csv (with 95 % intervals by a jackknife
+  over the test speakers) and, where matplotlib is there, scores.svg.
 Options:
   --trials <list>        lines \`enroll-id test-id target|nontarget\` between the vectors of test
   --more-trials \"<list> ...\"  other lists, parts of the first, whose error rates are wanted too
@@ -77,7 +77,6 @@ split_folds() {
 # score_all <train> <test> <cohort> <trials> <dir>: the six kinds of scores, in <dir>/scores.<what>
 score_all() {
   local train=$1 test=$2 cohort=$3 list=$4 dir=$5 kind backend vectors
-  local all="ark:cat $cohort/utt2spk |"
   train_plda.sh --cmd "$cmd" --lda-dim "$lda_dim" --shrinkage "$lda_shrinkage" "$train" "$train/vectors.scp" "$dir/plda" \
     >>"$exp/log" 2>&1 || fail "train_plda.sh failed: see $exp/log"
   for kind in cosine lda plda; do
@@ -88,16 +87,17 @@ score_all() {
     fi
     if [ "$kind" = plda ]; then backend=(--backend=plda --model="$dir/plda/plda"); fi
     score-trials "${quiet[@]}" "${backend[@]}" "$list" "${vectors//%s/$test}" "${vectors//%s/$test}" "$dir/scores.$kind.raw"
-    normalize-scores "${quiet[@]}" "${backend[@]}" --top-n="$top_n" --utt2spk="ark:$test/utt2spk" --cohort-utt2spk="$all" \
+    normalize-scores "${quiet[@]}" "${backend[@]}" --top-n="$top_n" --utt2spk="$test/utt2spk" --cohort-utt2spk="$cohort/utt2spk" \
       "$dir/scores.$kind.raw" "${vectors//%s/$test}" "${vectors//%s/$test}" "${vectors//%s/$cohort}" "$dir/scores.$kind.norm"
   done
 }
 
-names=() systems=() labels=()
+names=() systems=() labels=() shown=() shown_labels=()
 : >"$exp/log"
+: >"$exp/utt2spk"
 for system in "$@"; do
   name=${system%%=*} given=${system#*=}
-  [[ $system == *=* ]] && [ -d "$given" ] || fail "'$system': <name>=<vectors-dir> was expected"
+  if [[ $system != *=* ]] || [ ! -d "$given" ]; then fail "'$system': <name>=<vectors-dir> was expected"; fi
   given=$(cd "$given" && pwd -P)
   for file in {train,test}/{vectors.scp,utt2spk}; do [ -s "$given/$file" ] || fail "$given/$file is missing or empty"; done
   names+=("$name")
@@ -118,23 +118,39 @@ for system in "$@"; do
     calibrate-scores "${quiet[@]}" --train-trials="$dir/held_out.trials" --train-scores="$dir/held_out.$what" \
       --write-model="$dir/calibration.$what" "$dir/scores.$what" "$dir/scores.$what.cal"
     systems+=("$dir/scores.$what.cal") labels+=("$name.$what")
+    if [ "$what" = "$fuse" ]; then shown+=("$dir/scores.$what.cal") shown_labels+=("$name.$what"); fi
   done
+  cat "$given/test/utt2spk" >>"$exp/utt2spk"
 done
+sort -u -o "$exp/utt2spk" "$exp/utt2spk"
 if [ ${#names[@]} -gt 1 ]; then
   first=$exp/${names[0]}
   held=() tested=()
   for name in "${names[@]}"; do held+=("$exp/$name/held_out.$fuse") tested+=("$exp/$name/scores.$fuse"); done
   fuse-scores "${quiet[@]}" --train-trials="$first/held_out.trials" --train-scores="$(IFS=,; echo "${held[*]}")" \
     --write-model="$exp/fusion" "$exp/scores.fused" "${tested[@]}"
-  systems+=("$exp/scores.fused") labels+=("fused.$fuse")
+  systems+=("$exp/scores.fused") labels+=(fused) shown+=("$exp/scores.fused") shown_labels+=(fused)
 fi
 
+evaluate=(compute-eer "${quiet[@]}" --allow-extra --ci=jackknife --utt2spk="$exp/utt2spk")
+names_of_systems=$(IFS=,; echo "${labels[*]}")
 {
   for list in $trials $more_trials; do
-    echo "$list"
-    # The speakers of the trials are those of any of the systems' test.
-    compute-eer "${quiet[@]}" --allow-extra --ci=jackknife --utt2spk="ark:${given}/test/utt2spk" "$list" "${systems[@]}"
+    printf '%s\n\n' "$list"
+    "${evaluate[@]}" --labels="$names_of_systems" "$list" "${systems[@]}" 2>>"$exp/log"
     echo
   done
-} | tee "$exp/results.partial"
+  if [ -n "$by" ]; then
+    printf '%s by %s\n\n' "${labels[-1]}" "$by"
+    "${evaluate[@]}" --by="$by" "$trials" "${systems[-1]}" 2>>"$exp/log"
+  fi
+} >"$exp/results.partial"
 mv "$exp/results.partial" "$exp/results.txt"
+"${evaluate[@]}" --format=csv --labels="$names_of_systems" "$trials" "${systems[@]}" >"$exp/results.csv.partial" 2>>"$exp/log"
+mv "$exp/results.csv.partial" "$exp/results.csv"
+cat "$exp/results.txt"
+if python3 -c 'import matplotlib' 2>>"$exp/log"; then
+  plot-det "${quiet[@]}" --plots=all --labels="$(IFS=,; echo "${shown_labels[*]}")" "$trials" "$exp/scores.svg" "${shown[@]}" \
+    2>>"$exp/log"
+  echo "$exp/scores.svg"
+fi

@@ -16,6 +16,7 @@ See also: egs/mini/interval_coverage.sh, compute-eer
 
 from voxark import cli  # first: it sets the BLAS threads before numpy loads
 
+import logging
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -274,6 +275,7 @@ def main(
     sizes = listed(num_speakers, int, "num-speakers")
     if num_utts < 1 or num_simulations < 1 or not sizes or min(sizes) < 3:
         raise VoxarkError("at least 3 speakers, 1 utterance and 1 simulation are needed")
+    logging.getLogger("voxark.trials.intervals").setLevel(logging.ERROR)  # which warns of sets without errors
     settings = {"ci_level": ci_level, "ci_replicates": ci_replicates, "srand": srand}
     of_scores = MODELS[model]()
     true = truth(of_scores)

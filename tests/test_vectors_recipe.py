@@ -1,0 +1,95 @@
+"""egs/mini/vectors.sh on vectors drawn from the PLDA model, imported from npz files."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from helpers import ROOT, shell
+
+
+def draw_npz(path, rng, speakers, per_speaker=6, dim=8, noise=0.5):
+    centres = rng.normal(size=(len(speakers), dim))
+    x = centres.repeat(per_speaker, 0) + noise * rng.normal(size=(len(speakers) * per_speaker, dim))
+    spks = np.repeat(speakers, per_speaker)
+    utts = np.array([f"{spk}-{number}" for number, spk in enumerate(spks)])
+    order = rng.permutation(len(x))
+    np.savez(path, utts=utts[order], spks=spks[order], x=x[order].astype(np.float32))
+    return utts, spks
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Two systems' folders (the second without a cohort), trials, and the finished recipe's folder."""
+    tmp = tmp_path_factory.mktemp("vectors")
+    for number, system in enumerate(("a", "b")):
+        rng = np.random.default_rng(number)
+        parts = {"train": [f"s{i:02d}" for i in range(24)], "test": [f"t{i:02d}" for i in range(8)]}
+        if system == "a":
+            parts["cohort"] = [f"c{i:02d}" for i in range(12)]
+        for part, speakers in parts.items():
+            utts, _ = draw_npz(tmp / f"{system}.{part}.npz", rng, speakers)
+            prefix = "--spk-prefix=other-" if part == "cohort" else ""
+            shell(f"{ROOT}/local/mini/import_vectors.py {prefix} {tmp}/{system}.{part}.npz {tmp}/{system}/{part}")
+    shell(f"make-trials {tmp}/a/test/utt2spk {tmp}/trials; awk 'NR % 2' {tmp}/trials >{tmp}/half")
+    shell(f"awk '{{ print $1, substr($1, 3, 1) % 2 ? \"odd\" : \"even\" }}' {tmp}/a/test/utt2spk >{tmp}/utt2label")
+    done = shell(f"{ROOT}/egs/mini/vectors.sh --trials {tmp}/trials --more-trials {tmp}/half --lda-dim 4 --by {tmp}/utt2label "
+                 f"{tmp}/exp a={tmp}/a b={tmp}/b", timeout=300)
+    return tmp, done.stdout.decode()
+
+
+def test_every_system_is_reported_on_every_list(made):
+    tmp, printed = made
+    assert printed.startswith((tmp / "exp/results.txt").read_text())
+    kinds = [f"{kind}.{what}" for kind in ("cosine", "lda", "plda") for what in ("raw", "norm")]
+    names = [f"{system}.{kind}" for system in "ab" for kind in kinds] + ["fused"]
+    with open(tmp / "exp/results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["system"] for row in rows] == names
+    for row in rows:
+        assert 0.0 <= float(row["eer_low"]) <= float(row["eer"]) <= float(row["eer_high"]) < 0.6
+        assert float(row["min_cllr"]) <= float(row["cllr"])
+    text = (tmp / "exp/results.txt").read_text()
+    assert f"{tmp}/half" in text and "even" in text and "odd" in text
+    eer = {row["system"]: float(row["eer"]) for row in rows}
+    assert eer["fused"] < max(eer["a.plda.raw"], eer["b.plda.raw"])  # two independent draws are better than one
+
+
+def test_held_out_trials_never_meet_a_back_end_that_was_trained_on_their_speakers(made):
+    tmp, _ = made
+    for fold in (1, 2, 3):
+        trained = {line.split()[1] for line in (tmp / f"exp/a/fold{fold}/train/utt2spk").read_text().splitlines()}
+        tested = {line.split()[1] for line in (tmp / f"exp/a/fold{fold}/test/utt2spk").read_text().splitlines()}
+        assert trained and tested and not trained & tested
+        in_trials = {word for line in (tmp / f"exp/a/fold{fold}/trials").read_text().splitlines() for word in line.split()[:2]}
+        assert {word.split("-")[0] for word in in_trials} == tested
+
+
+def test_the_picture_is_drawn(made):
+    tmp, printed = made
+    pytest.importorskip("matplotlib")
+    assert (tmp / "exp/scores.svg").read_text().startswith("<?xml") and "scores.svg" in printed
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ("--trials nothing exp a=x", "no such list"),
+    ("--trials {tmp}/trials exp x", "<name>=<vectors-dir> was expected"),
+    ("--trials {tmp}/trials exp a={tmp}/exp", "missing or empty"),
+])
+def test_wrong_arguments_are_named(made, arguments, message):
+    tmp, _ = made
+    done = shell(f"{ROOT}/egs/mini/vectors.sh {arguments.format(tmp=tmp)}", check=False, cwd=tmp)
+    assert done.returncode == 1 and message in done.stderr
+
+
+@pytest.mark.parametrize(("arrays", "message"), [
+    ({"x": np.zeros((2, 3))}, "arrays utts, spks and x"),
+    ({"utts": ["a", "a"], "spks": ["s", "s"], "x": np.zeros((2, 3))}, "holds a name twice"),
+    ({"utts": ["a", "b c"], "spks": ["s", "s"], "x": np.zeros((2, 3))}, "'b c' is no name"),
+    ({"utts": ["a", "b"], "spks": ["s", "s"], "x": np.array([[0.0], [np.nan]])}, "b: NaN"),
+    ({"utts": ["a"], "spks": ["s", "s"], "x": np.zeros((2, 3))}, "do not belong together"),
+])
+def test_import_names_what_is_wrong(tmp_path, arrays, message):
+    np.savez(tmp_path / "x.npz", **arrays)
+    done = shell(f"{ROOT}/local/mini/import_vectors.py {tmp_path}/x.npz {tmp_path}/out", check=False)
+    assert done.returncode == 1 and message in done.stderr
