@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from helpers import needs_data, run, shared_data, shell
 
-from voxark.trials.calibration import fit_logistic, prior_weighted_loss
+from voxark.calibration.logistic import fit_logistic, prior_weighted_loss
 from voxark.trials.lists import read_scores, read_trials
-from voxark.trials.metrics import Roc
-from voxark.trials.pav import fit_pav
+from voxark.metrics import Roc
+from voxark.calibration.pav import fit_pav
 
 SPEAKERS, PER_SPEAKER = 12, 4
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from voxark.backend.plda import Plda
 from voxark.errors import VoxarkError
-from voxark.trials import calibration_file
-from voxark.trials.calibration import Objective, fit_logistic, log_odds, prior_weighted_loss, trial_weights
-from voxark.trials.calibration_file import CalibrationModel, QualityTerm, read_calibration, write_calibration
-from voxark.trials.cross_validation import cross_validate, partitions, speaker_groups
-from voxark.trials.metrics import Roc
-from voxark.trials.pav import PavMap, fit_pav
+from voxark.calibration import model_file as calibration_file
+from voxark.calibration.logistic import Objective, fit_logistic, log_odds, prior_weighted_loss, trial_weights
+from voxark.calibration.model_file import CalibrationModel, QualityTerm, read_calibration, write_calibration
+from voxark.calibration.cross_validation import cross_validate, partitions, speaker_groups
+from voxark.metrics import Roc
+from voxark.calibration.pav import PavMap, fit_pav
 from voxark.trials.speakers import TrialSpeakers
 
 PRIORS = [0.01, 0.5, 0.9]
@@ -139,9 +139,9 @@ def test_gaussian_llrs_that_are_true_are_left_alone(prior):
 
 def test_llrs_of_the_true_plda_are_calibrated():
     """T3.6: on independent pairs of the model's own data, slope 1 and offset 0 within 3 standard errors."""
-    from voxark.trials.backends import plda_terms
+    from voxark.scoring.backends import plda_terms
     from voxark.backend.plda import PldaScoringOptions
-    from voxark.trials.enrolment import Enrolment
+    from voxark.scoring.enrolment import Enrolment
 
     rng, dim, number = np.random.default_rng(6), 6, 4000
     psi = np.linspace(0.5, 0.05, dim) * 4

@@ -10,13 +10,13 @@ import pytest
 from helpers import golden, needs_data, needs_golden, run, shared_data, shell
 
 from voxark.errors import VoxarkError
-from voxark.trials.error_report import MeasureOptions, few_errors, measure_functions
-from voxark.trials.groups import GroupOptions, parse_bounds, read_groups
-from voxark.trials.intervals import IntervalOptions, confidence, effective_trials
+from voxark.metrics.error_report import MeasureOptions, few_errors, measure_functions
+from voxark.metrics.groups import GroupOptions, parse_bounds, read_groups
+from voxark.metrics.intervals import IntervalOptions, confidence, effective_trials
 from voxark.trials.joining import JoinOptions, read_joined, stream_joined
 from voxark.trials.lists import read_trials
-from voxark.trials.metrics import Roc, operating_points
-from voxark.trials.paired import paired_difference
+from voxark.metrics import Roc, operating_points
+from voxark.metrics.paired import paired_difference
 from voxark.trials.speakers import TrialSpeakers
 
 TRIALS = "a x target\na y nontarget\nb x nontarget\nb y target\n"

@@ -11,8 +11,8 @@ from voxark.backend.dplda import Dplda
 from voxark.backend.plda import Plda
 from voxark.errors import VoxarkError
 from voxark.packed import pack_lower
-from voxark.trials.backends import BackendOptions, dplda_terms, open_backend
-from voxark.trials.enrolment import Enrolment
+from voxark.scoring.backends import BackendOptions, dplda_terms, open_backend
+from voxark.scoring.enrolment import Enrolment
 from voxark.trials.lists import read_scores
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from voxark.errors import VoxarkError
 from voxark.gmm.init import seeded_rng
-from voxark.trials.intervals import (
+from voxark.metrics.intervals import (
     IntervalOptions,
     bounds_if_constant,
     confidence,
@@ -19,9 +19,9 @@ from voxark.trials.intervals import (
     variance_over_speakers,
 )
 from voxark.trials.lists import TrialList
-from voxark.trials.metrics import Roc
-from voxark.trials.paired import paired_difference
-from voxark.trials.replicates import SpeakerWeights, Spread, jackknife_variance, replicate
+from voxark.metrics import Roc
+from voxark.metrics.paired import paired_difference
+from voxark.metrics.replicates import SpeakerWeights, Spread, jackknife_variance, replicate
 from voxark.trials.speakers import SpeakerOptions, TrialSpeakers, speakers_of
 
 MEASURES = {

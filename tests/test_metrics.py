@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxark.errors import VoxarkError
-from voxark.trials.hull import hull_vertices
-from voxark.trials.metrics import Roc, lower_hull, normalised_cost, prior_entropy
+from voxark.metrics.hull import hull_vertices
+from voxark.metrics import Roc, lower_hull, normalised_cost, prior_entropy
 
 # few distinct values, so that ties within and between the classes are the rule
 tied = st.lists(

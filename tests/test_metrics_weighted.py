@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxark.errors import VoxarkError
-from voxark.trials.metrics import Roc
+from voxark.metrics import Roc
 
 METHODS = ("rocch", "interp")
 values = st.sampled_from([-np.inf, -2.0, -1.0, -0.5, 0.0, 0.25, 1.0, 3.0, np.inf])

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxark.trials import roc as roc_module
-from voxark.trials.metrics import Roc
-from voxark.trials.narrowing import near_crossing
+from voxark.metrics import roc as roc_module
+from voxark.metrics import Roc
+from voxark.metrics.narrowing import near_crossing
 
 METHODS = ("rocch", "interp")
 

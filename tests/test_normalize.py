@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from voxark.backend.cosine import cosine_terms
 from voxark.backend.plda import Plda
 from voxark.errors import VoxarkError
-from voxark.trials import normalize
-from voxark.trials.backends import plda_terms
-from voxark.trials.cohort import cohort_matrix
-from voxark.trials.enrolment import Enrolment
+from voxark.scoring import normalize
+from voxark.scoring.backends import plda_terms
+from voxark.scoring.cohort import cohort_matrix
+from voxark.scoring.enrolment import Enrolment
 from voxark.trials.lists import TrialList, read_scores
-from voxark.trials.normalize import METHODS, ModelScores, Normalizer, TestScores, cohort_statistics
-from voxark.trials.spool import TrialSpool
+from voxark.scoring.normalize import METHODS, ModelScores, Normalizer, TestScores, cohort_statistics
+from voxark.scoring.spool import TrialSpool
 
 # ------------------------------------------------------------------------------------------ formulas as loops
 
@@ -613,7 +613,7 @@ def test_the_number_of_arguments_is_checked(files):
 def test_recorded_speech_is_told_apart_better_with_a_cohort(cohort, gain):
     """d-vectors of the trials of 50 speakers; a cohort like them helps more than read English."""
     from voxark.trials.lists import read_trials
-    from voxark.trials.metrics import Roc
+    from voxark.metrics import Roc
 
     folder = shared_data("embeddings/ge2e_dvectors")
     tests, cohort = np.load(folder / "so762_dev_test.npz"), np.load(folder / f"{cohort}.npz")["x"]

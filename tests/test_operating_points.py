@@ -5,7 +5,7 @@ import math
 import pytest
 
 from voxark.errors import VoxarkError
-from voxark.trials.metrics import PRESETS, OperatingPoint, OperatingPointOptions, Roc, operating_points
+from voxark.metrics import PRESETS, OperatingPoint, OperatingPointOptions, Roc, operating_points
 
 
 def test_lists_pair_up_and_single_values_stand_for_all():

@@ -211,7 +211,7 @@ def test_one_against_one_is_symmetric_and_the_quadratic_form():
 
 
 def test_llr_of_the_true_model_is_calibrated():
-    from voxark.trials.metrics import Roc
+    from voxark.metrics import Roc
 
     psi, num = np.array([0.5, 0.4, 0.3, 0.2, 0.1]), 40000
     plda = Plda(np.zeros(5), np.eye(5), psi)

@@ -13,9 +13,9 @@ from voxark.backend.plda import Plda
 from voxark.backend.plda_info import describe, expected_eer, llr_moments, probability_below
 from voxark.backend.vector_table import collect_vectors
 from voxark.errors import VoxarkError
-from voxark.trials.backends import plda_terms, similarity_terms
-from voxark.trials.enrolment import Enrolment
-from voxark.trials.score import score_pairs
+from voxark.scoring.backends import plda_terms, similarity_terms
+from voxark.scoring.enrolment import Enrolment
+from voxark.scoring.pairs import score_pairs
 
 
 def random_model(dim=4, seed=0):

@@ -18,7 +18,7 @@ from voxark.report.det import MOST_SYSTEMS, System, color_of, marker_of, shorten
 from voxark.report.drawing import check_picture, picture_format
 from voxark.report.score_picture import PANELS, PictureOptions, draw_scores
 from voxark.trials.system_names import distinct_names
-from voxark.trials.metrics import Roc, operating_points
+from voxark.metrics import Roc, operating_points
 
 SCORES = st.lists(st.integers(-6, 6).map(float), min_size=1, max_size=30)
 ANY = st.lists(

@@ -11,12 +11,12 @@ from voxark.backend.cosine import cosine_terms
 from voxark.backend.pair_terms import PairTerms
 from voxark.backend.plda import Plda, PldaScoringOptions
 from voxark.errors import VoxarkError
-from voxark.trials import score
-from voxark.trials.backends import BackendOptions, open_backend, plda_terms, similarity_terms
-from voxark.trials.dense import read_dense, read_keys, write_dense, write_keys
-from voxark.trials.enrolment import Enrolment, enrol_sessions
+from voxark.scoring import pairs as score
+from voxark.scoring.backends import BackendOptions, open_backend, plda_terms, similarity_terms
+from voxark.scoring.dense import read_dense, read_keys, write_dense, write_keys
+from voxark.scoring.enrolment import Enrolment, enrol_sessions
 from voxark.trials.lists import read_scores
-from voxark.trials.scoring import Summary
+from voxark.scoring.run import Summary
 
 
 # --------------------------------------------------------------------------------------------- Kaldi's scores
@@ -548,9 +548,9 @@ def test_what_is_missing_is_listed_only_where_it_is_allowed(corpus):
 def score_in_process(folder, trials, allow_missing=False, backend=None):
     """score_list in this process, so that its blocks can be made small; (Summary, what is missing)."""
     from voxark.arrays import Device
-    from voxark.trials.enrolment import EnrolmentOptions
-    from voxark.trials.missing import Missing
-    from voxark.trials.scoring import VectorInputs, score_list
+    from voxark.scoring.enrolment import EnrolmentOptions
+    from voxark.scoring.missing import Missing
+    from voxark.scoring.run import VectorInputs, score_list
 
     missing = Missing(lambda key, reason: None, allow_missing)
     table = f"ark:{folder}/v.ark"
@@ -565,7 +565,8 @@ def score_in_process(folder, trials, allow_missing=False, backend=None):
 @pytest.fixture
 def streams(monkeypatch):
     """Lists of more than three trials stream, in blocks of about as many."""
-    from voxark.trials import columns, scoring
+    from voxark.trials import columns
+    from voxark.scoring import run as scoring
 
     monkeypatch.setattr(scoring, "_WHOLE_TRIALS", 3)
     monkeypatch.setattr(scoring, "_STREAM_TRIALS", 4)
@@ -573,7 +574,7 @@ def streams(monkeypatch):
 
 
 def test_a_list_that_streams_gives_what_one_read_whole_gives(corpus, streams, monkeypatch):
-    from voxark.trials import scoring
+    from voxark.scoring import run as scoring
 
     folder, _, _ = corpus
     rng = np.random.default_rng(0)
@@ -703,7 +704,7 @@ def test_useless_vectors_are_named_in_a_matrix_of_all_pairs(tmp_path):
 
 
 def test_a_large_matrix_comes_in_blocks_of_rows(tmp_path, monkeypatch, small_blocks):
-    from voxark.trials import dense as module
+    from voxark.scoring import dense as module
 
     monkeypatch.setattr(module, "_BLOCK_BYTES", 17 * 4 * 5)
     terms = random_terms()

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxark.errors import VoxarkError
-from voxark.trials.metrics import Roc
-from voxark.trials.selection import ScoreSpill, SpilledRoc
+from voxark.metrics import Roc
+from voxark.metrics.selection import ScoreSpill, SpilledRoc
 
 tied = st.sampled_from([-np.inf, -2.0, -0.5, 0.0, 0.25, 1.0, np.inf])
 finite = st.floats(-20, 20).map(lambda value: round(value, 1))
@@ -112,7 +112,7 @@ def test_the_file_is_in_the_directory_asked_for_and_a_full_one_is_an_error(tmp_p
     script = """
         import resource, numpy as np
         from voxark.errors import VoxarkError
-        from voxark.trials.selection import ScoreSpill
+        from voxark.metrics.selection import ScoreSpill
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
         try:
             ScoreSpill(1000).add(np.arange(5000.0), np.arange(5000) < 9)
@@ -129,7 +129,7 @@ def test_the_file_is_in_the_directory_asked_for_and_a_full_one_is_an_error(tmp_p
 def test_a_killed_process_leaves_no_file(tmp_path, number):
     script = """
         import sys, time, numpy as np
-        from voxark.trials.selection import ScoreSpill
+        from voxark.metrics.selection import ScoreSpill
         spill = ScoreSpill(1000)
         spill.add(np.arange(50_000.0), np.arange(50_000) % 2 == 0)
         print("spilled", flush=True)
@@ -165,7 +165,7 @@ def test_closing_frees_the_file(tmp_path):
 def test_memory_does_not_grow_with_the_number_of_scores(tmp_path):
     script = """
         import resource, numpy as np
-        from voxark.trials.selection import ScoreSpill
+        from voxark.metrics.selection import ScoreSpill
         rng = np.random.default_rng(0)
         def peak(number):
             with ScoreSpill(200_000) as spill:

@@ -24,10 +24,10 @@ import numpy as np
 from voxark.backend.plda_info import expected_eer, llr_forms, probability_below
 from voxark.errors import VoxarkError
 from voxark.gmm.init import seeded_rng
-from voxark.trials.intervals import IntervalOptions, confidence
-from voxark.trials.metrics import OperatingPoint, Roc
-from voxark.trials.paired import paired_difference
-from voxark.trials.replicates import replicate
+from voxark.metrics.intervals import IntervalOptions, confidence
+from voxark.metrics import OperatingPoint, Roc
+from voxark.metrics.paired import paired_difference
+from voxark.metrics.replicates import replicate
 from voxark.trials.speakers import TrialSpeakers
 
 POINTS = (OperatingPoint("0.01", 0.01, 1.0, 1.0), OperatingPoint("0.1", 0.1, 1.0, 1.0))
@@ -275,7 +275,7 @@ def main(
     sizes = listed(num_speakers, int, "num-speakers")
     if num_utts < 1 or num_simulations < 1 or not sizes or min(sizes) < 3:
         raise VoxarkError("at least 3 speakers, 1 utterance and 1 simulation are needed")
-    logging.getLogger("voxark.trials.intervals").setLevel(logging.ERROR)  # which warns of sets without errors
+    logging.getLogger("voxark.metrics.intervals").setLevel(logging.ERROR)  # which warns of sets without errors
     settings = {"ci_level": ci_level, "ci_replicates": ci_replicates, "srand": srand}
     of_scores = MODELS[model]()
     true = truth(of_scores)

@@ -28,8 +28,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from voxark.trials.metrics import Roc  # noqa: E402
-from voxark.trials.selection import ScoreSpill  # noqa: E402
+from voxark.metrics import Roc  # noqa: E402
+from voxark.metrics.selection import ScoreSpill  # noqa: E402
 
 
 def make_scores(number, eer, dtype=np.float64):

@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 from voxark import tables  # noqa: E402
 from voxark.backend.pair_terms import bilinear_terms  # noqa: E402
 from voxark.backend.plda import Plda  # noqa: E402
-from voxark.trials.score import score_pairs  # noqa: E402
+from voxark.scoring.pairs import score_pairs  # noqa: E402
 
 MODELS = TESTS = 5000
 LISTED = 1000  # models and tests of the list of a million trials

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from voxark.trials.metrics import Roc, prior_entropy
+from voxark.metrics import Roc, prior_entropy
 
 PROBIT_STEP = 0.005  # largest step along the axes of a DET curve between corners, in standard deviations
 _PROPORTIONS = 1000  # steps of a cumulative proportion

@@ -7,8 +7,8 @@ import numpy as np
 
 from voxark.report import curves
 from voxark.report.drawing import COMPONENTS, INK, MARKERS, MUTED, PAPER
-from voxark.trials.measures import RULE_OF_30
-from voxark.trials.metrics import Roc
+from voxark.metrics.measures import RULE_OF_30
+from voxark.metrics import Roc
 
 logger = logging.getLogger(__name__)
 

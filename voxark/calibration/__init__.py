@@ -1,0 +1,1 @@
+"""Calibration and fusion: scores become log-likelihood ratios."""

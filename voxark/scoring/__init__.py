@@ -1,0 +1,1 @@
+"""Scores of trials: back-ends, enrolment, blocks of pairs, dense matrices, normalisation by cohorts."""
