@@ -28,8 +28,8 @@ Options:
   --trials <list>        lines \`enroll-id test-id target|nontarget\` between the vectors of test
   --more-trials \"<list> ...\"  other lists, parts of the first, whose error rates are wanted too
   --num-folds <n>        parts of the training speakers (default: $num_folds)
-  --lda-dim <n>          (default: half the number of training speakers, 40 at most)
-  --lda-shrinkage <a>    (default: $lda_shrinkage)
+  --lda-dim <n>[,<n>...] one for all systems, or one each (default: half the number of training speakers, 40 at most)
+  --lda-shrinkage <a>[,<a>...]  likewise (default: $lda_shrinkage)
   --top-n <n>            cohort members that count in normalisation (default: $top_n)
   --fuse <what>          scores that are fused: cosine, lda or plda, with .raw or .norm (default: $fuse)
   --by <table>           labels of the test utterances or speakers, for a table of error rates of the fusion by label
@@ -74,10 +74,18 @@ split_folds() {
   done
 }
 
-# score_all <train> <test> <cohort> <trials> <dir>: the six kinds of scores, in <dir>/scores.<what>
+# of_system <value>[,<value>...] <number>: the value of the system of this number, from 0
+of_system() {
+  local values
+  IFS=, read -ra values <<<"$1"
+  if [ ${#values[@]} -gt 1 ] && [ ${#values[@]} -ne "$num_systems" ]; then fail "'$1': $num_systems values, or one, were expected"; fi
+  if [ ${#values[@]} -gt 1 ]; then echo "${values[$2]}"; else echo "$1"; fi
+}
+
+# score_all <train> <test> <cohort> <trials> <dir>: the six kinds of scores, in <dir>/scores.<what>; takes $dim, $shrinkage
 score_all() {
   local train=$1 test=$2 cohort=$3 list=$4 dir=$5 kind backend vectors
-  train_plda.sh --cmd "$cmd" --lda-dim "$lda_dim" --shrinkage "$lda_shrinkage" "$train" "$train/vectors.scp" "$dir/plda" \
+  train_plda.sh --cmd "$cmd" --lda-dim "$dim" --shrinkage "$shrinkage" "$train" "$train/vectors.scp" "$dir/plda" \
     >>"$exp/log" 2>&1 || fail "train_plda.sh failed: see $exp/log"
   for kind in cosine lda plda; do
     backend=(--backend=cosine)
@@ -92,6 +100,7 @@ score_all() {
   done
 }
 
+num_systems=$#
 names=() systems=() labels=() shown=() shown_labels=()
 : >"$exp/log"
 : >"$exp/utt2spk"
@@ -100,6 +109,7 @@ for system in "$@"; do
   if [[ $system != *=* ]] || [ ! -d "$given" ]; then fail "'$system': <name>=<vectors-dir> was expected"; fi
   given=$(cd "$given" && pwd -P)
   for file in {train,test}/{vectors.scp,utt2spk}; do [ -s "$given/$file" ] || fail "$given/$file is missing or empty"; done
+  dim=$(of_system "$lda_dim" ${#names[@]}) shrinkage=$(of_system "$lda_shrinkage" ${#names[@]})
   names+=("$name")
   dir=$exp/$name cohort=$given/train
   if [ -d "$given/cohort" ]; then cohort=$given/cohort; fi

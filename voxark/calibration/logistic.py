@@ -23,6 +23,7 @@ MAX_ITERS = 200
 GRADIENT = 1e-12  # of the objective, whose terms have total weight 1, in scaled columns
 _COLLINEAR = 1e-10  # eigenvalue of the correlations below which columns depend on each other
 _FLAT = 1e-6  # curvature below which the minimum in a direction may be at infinity
+_ROUNDING = 2e-16  # of the objective, beside 1e-15 of its value: ln(1 + x) is not exact for small x
 _BLOCK = 1 << 14  # trials at a time: all that is made of a block stays in cache
 
 
@@ -151,7 +152,7 @@ def _newton(objective, dim):
         length, slope = 1.0, gradient @ step
         while length > 1e-12:
             found = objective(parameters + length * step)
-            if found[0] <= value + 1e-4 * length * slope + 1e-15 * abs(value):
+            if found[0] <= value + 1e-4 * length * slope + 1e-15 * abs(value) + _ROUNDING:
                 break
             length *= 0.5
         else:

@@ -4,9 +4,12 @@ import contextlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from voxark.backend.class_stats import accumulate
 from voxark.backend.dplda import Dplda
 from voxark.backend.dplda_form import start_from
+from voxark.backend.dplda_objective import CountWeights
 from voxark.backend.plda import Plda
 from voxark.backend.plda_em import train_plda
 from voxark.errors import VoxarkError
@@ -14,6 +17,7 @@ from voxark.io.kinds import KINDS, read_value
 from voxark.io.outputs import open_text_output
 from voxark.io.streams import open_input
 from voxark.options import option
+from voxark.trials.blue import nontarget_classes, target_classes
 from voxark.trials.development import (
     Development,
     LabelledVectors,
@@ -33,7 +37,11 @@ class TrialOptions:
     """Which pairs of vectors are trials, and how much each counts within its class."""
 
     exclude_same: str = option("", "Table of a label of each vector (its recording): pairs that share it do not count")
-    trial_weights: str = option("uniform", "uniform, or a list `<enroll> <test> <weight>` of the pairs that count")
+    trial_weights: str = option(
+        "uniform",
+        "uniform, blue (by --correlations or --c: least variance), or a list `<enroll> <test> <weight>` of the pairs "
+        "that count",
+    )
     count_weights: str = option(
         "", "Weights by the speakers' numbers of vectors: lines `target <n> <weight>`, `nontarget <n> <m> <weight>`"
     )
@@ -41,7 +49,7 @@ class TrialOptions:
     def check(self):
         """Raise VoxarkError for options that do not go together."""
         if self.trial_weights != "uniform" and self.count_weights:
-            raise VoxarkError("--trial-weights=<list> and --count-weights exclude each other")
+            raise VoxarkError("--trial-weights and --count-weights exclude each other")
 
 
 class Inputs(NamedTuple):
@@ -52,19 +60,43 @@ class Inputs(NamedTuple):
     weighting: dict
 
 
-def read_inputs(vectors_rspecifier, utt2spk_rspecifier, development, trials, training, counts, progress):
-    """Read the Inputs, as DevelopmentOptions, TrialOptions and DpldaTrainingOptions say."""
+def read_inputs(vectors_rspecifier, utt2spk_rspecifier, options, counts, progress):
+    """Read the Inputs; ``options``: DevelopmentOptions, TrialOptions, CorrelationOptions, DpldaTrainingOptions."""
+    development, trials, correlation, training = options
+    correlations = correlation.read()
+    if (correlations != (None, None)) != (trials.trial_weights == "blue"):
+        raise VoxarkError("--trial-weights=blue and the correlations of trials (--correlations, --c) go together")
     everything = read_vectors(vectors_rspecifier, utt2spk_rspecifier, counts, progress)
     check_trainable(everything)
     vectors, judged = open_development(development, everything, training.p_target, training.srand, counts)
     weighting = {}
     if trials.exclude_same:
         weighting["same"] = read_labels(trials.exclude_same, vectors.keys, "label")
-    if trials.trial_weights != "uniform":
+    if trials.trial_weights == "blue":
+        weighting["weights"] = blue_weights(np.bincount(vectors.labels), correlations)
+    elif trials.trial_weights != "uniform":
         weighting["listed"] = read_pair_weights(trials.trial_weights, vectors)
     if trials.count_weights:
         weighting["weights"] = read_count_weights(trials.count_weights)
     return Inputs(vectors, judged, weighting)
+
+
+def blue_weights(counts, correlations):
+    """CountWeights of all pairs of speakers with counts (S,) vectors that make the loss vary least (blue.py).
+
+    A class whose correlations are not known has equal weights.
+    """
+    distinct = np.unique(counts).tolist()
+    target = dict.fromkeys(distinct, 1.0)
+    nontarget = {(n, m): 1.0 for n in distinct for m in distinct if n <= m}
+    if correlations.target is not None:
+        found = target_classes(counts, correlations.target)
+        target = dict(zip(found.n.tolist(), found.relative.tolist()))
+    if correlations.nontarget is not None:
+        found = nontarget_classes(counts, correlations.nontarget)
+        nontarget = {(n, m): found.relative[i, j] for i, n in enumerate(found.n.tolist())
+                     for j, m in enumerate(found.n.tolist()) if n <= m}
+    return CountWeights(target, nontarget)
 
 
 def open_start(rxfilename, kind, plda_options, vectors, diagonal):
