@@ -232,6 +232,28 @@ def test_options_that_make_no_sense(corpus, tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("option", ["--method=pav", "--p-target=0.1", "--c-miss=10", "--c-fa=2", "--weights=w"])
+def test_a_trained_model_has_no_use_for_options_of_training(corpus, tmp_path, option):
+    files, model = toy(tmp_path, [1, 2, 1.5, 3], [0, 0, 1, 1]), tmp_path / "m"
+    run("calibrate-scores", files[0], f"--train-scores={files[1]}", f"--write-model={model}")
+    done = run("calibrate-scores", f"--model={model}", option, files[1], tmp_path / "x", check=False)
+    assert done.returncode == 1 and "are for training" in done.stderr.splitlines()[-1]
+    run("calibrate-scores", f"--model={model}", "--clip=2", files[1], tmp_path / "x")
+
+
+def test_a_model_replaces_neither_inputs_nor_outputs(tmp_path):
+    files = toy(tmp_path, [1, 2, 1.5, 3], [0, 0, 1, 1])
+    before = files[1].read_bytes()
+    for model, output, message in (
+        (files[1], tmp_path / "x", "is an input"),
+        (tmp_path / "x", tmp_path / "x", "two outputs"),
+        ("-", "-", "two outputs"),
+    ):
+        done = run("calibrate-scores", f"--write-model={model}", *files, output, check=False)
+        assert done.returncode == 1 and message in done.stderr.splitlines()[-1] and done.stdout == b""
+    assert files[1].read_bytes() == before and not (tmp_path / "x").exists()
+
+
 def test_numbers_of_arguments(corpus, tmp_path):
     dev = corpus / "dev"
     train = [f"--train-trials={dev}/trials", f"--train-scores={dev}/a"]

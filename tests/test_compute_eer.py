@@ -259,8 +259,8 @@ def test_edge_cases_have_a_stated_answer(tmp_path, targets, nontargets, eer, min
     "trials, scores, message",
     [
         ("a x\nb y\n", "a x 1\nb y 2\n", "has no third column target|nontarget"),
-        ("a x target\n", "a x 1\n", "no nontarget trials"),
-        ("a x nontarget\n", "a x 1\n", "no target trials"),
+        ("a x target\n", "a x 1\n", "trials: no nontarget trials among the 1 that have a score"),
+        ("a x nontarget\n", "a x 1\n", "trials: no target trials among the 1 that have a score"),
         ("a x maybe\n", "a x 1\n", "'target' or 'nontarget' was expected"),
         (TRIALS, "a x 1\na y nan\nb x 2\nb y 3\n", "scores:2: a score was expected, found 'nan'"),
         (TRIALS, "a x 1\na x 2\nb x 2\nb y 3\n", "scores:2: the pair 'a x' stands already on line 1"),
@@ -527,6 +527,31 @@ def test_bounds_and_bins(tmp_path):
     (tmp_path / "utt2dur").write_text("a 1.99\nb 2\nc 3.99\nd 4\nunused soft\n")
     groups = read_groups(read_trials(str(files[0])), GroupOptions(f"ark:{tmp_path}/utt2dur", "test", "2,4"))
     assert groups.names == ["<2", "2-4", ">=4"] and groups.number.tolist() == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "weights, message",
+    [
+        ("1 -1 1 1", "weights: the weight of a y is -1: it must be finite and not negative"),
+        ("1 1 inf 1", "weights: the weight of b x is inf"),
+        ("0 1 1 0", "weights: no target trials with a weight"),
+    ],
+)
+def test_bad_weights_are_named(tmp_path, weights, message):
+    files = write_lists(tmp_path, TRIALS, SCORES)
+    pairs = [" ".join(line.split()[:2]) for line in TRIALS.splitlines()]
+    lines = [f"{pair} {weight}\n" for pair, weight in zip(pairs, weights.split())]
+    (tmp_path / "weights").write_text("".join(lines))
+    done = run("compute-eer", f"--weights={tmp_path}/weights", *files, check=False)
+    assert done.returncode == 1 and message in done.stderr.splitlines()[-1] and done.stdout == b""
+
+
+def test_a_full_standard_output_is_named(tmp_path):
+    files = write_lists(tmp_path, TRIALS, SCORES)
+    for output_format in ("text", "csv", "json"):
+        done = shell(f"compute-eer --format={output_format} {files[0]} {files[1]} >/dev/full", check=False)
+        last = done.stderr.splitlines()[-1]
+        assert done.returncode == 1 and "standard output: cannot be written: No space left on device" in last
 
 
 def test_weights_count_as_repeated_trials(tmp_path):

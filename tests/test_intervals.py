@@ -17,6 +17,7 @@ from voxark.metrics.intervals import (
     effective_trials,
     interval_of,
     variance_over_speakers,
+    warn_of_few_speakers,
 )
 from voxark.trials.lists import TrialList
 from voxark.metrics import Roc
@@ -459,6 +460,7 @@ def test_speakers_of_utterances_and_of_names(tmp_path, caplog):
     speakers = speakers_of(trials, SpeakerOptions(table))
     assert names_of(speakers) == (["B", "A", "B", "A"], ["B", "B", "B", "B"])
     assert speakers.names == ["A", "B"]  # of these trials alone
+    warn_of_few_speakers(speakers)
     assert "only 2 speakers" in caplog.text
     chosen = speakers.select(np.array([True, False, True, False]))
     assert chosen.names == ["B"] and chosen.enroll.tolist() == chosen.test.tolist() == [0, 0]

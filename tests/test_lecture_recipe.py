@@ -294,13 +294,13 @@ def test_the_page_holds_all_and_asks_for_nothing(finished):
 
 def test_a_page_of_png_pictures_and_a_missing_one(finished, tmp_path):
     sys.path.insert(0, str(LOCAL))
-    import make_page
-    from slides import SLIDES
+    from slides import INTRODUCTION, SLIDES, TITLE
+    from voxark.report.page import inline_png, page
 
     (tmp_path / "x.png").write_bytes(b"\x89PNG picture")
-    picture = make_page.inline_png(tmp_path / "x.png", SLIDES[0])
-    page = Page(make_page.page({SLIDES[0]: picture}))
-    (image,) = [a for t, a in page.elements if t == "img"]
+    picture = inline_png(tmp_path / "x.png", SLIDES[0])
+    made = Page(page({SLIDES[0]: picture}, TITLE, INTRODUCTION))
+    (image,) = [a for t, a in made.elements if t == "img"]
     assert image["alt"] == SLIDES[0].alt and image["src"] == "data:image/png;base64,iVBORyBwaWN0dXJl"
     done = local("make_page.py", tmp_path, tmp_path / "page.html", check=False)
     assert done.returncode == 1 and "01_mixture_1d.svg: no such picture" in done.stderr

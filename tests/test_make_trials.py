@@ -341,7 +341,7 @@ def test_enrolment_and_test_lists(corpus):
     (["--same=DIR/foreign"], "has no label of any"),
     (["--pairs=some"], "--pairs"),
     (["--exclude-same=DIR/constant"], "no pair of its utterances is an admissible trial"),
-    (["DIR/utt2spk", "DIR/utt2spk"], "one or two utt2spk tables"),
+    (["DIR/utt2spk", "DIR/utt2spk"], "wrong number of arguments"),
     (["DIR/other"], "is of speaker"),
     (["DIR/twice"], "occurs twice"),
     (["DIR/empty"], "empty"),

@@ -303,6 +303,14 @@ def test_a_spool_gives_the_trials_back_in_any_blocks(limit):
     assert blocks[0].pair(0) == trials.pair(0)
 
 
+def test_a_full_disk_is_named_by_the_spool():
+    trials = TrialList("name", ["a"], ["x"], *np.zeros((2, 9), np.int32), scores=np.zeros(9))
+    with TrialSpool() as spool, open("/dev/full", "wb", buffering=0) as full:
+        spool._file = full
+        with pytest.raises(VoxarkError, match="no room for 144 bytes of scores: No space left"):
+            spool.add(trials)
+
+
 # ------------------------------------------------------------------------------------------------ the program
 
 

@@ -262,6 +262,12 @@ def test_degenerate_scores_are_drawn(name, tmp_path):
     assert ids["det-1"][0] >= 1
 
 
+@pytest.mark.parametrize("plots", ["hist", "calibration", "tippett"])
+def test_scores_at_the_end_of_float64_cannot_be_drawn(tmp_path, plots):
+    with pytest.raises(VoxarkError, match="scores as large as 1e\\+308 cannot be drawn"):
+        draw(tmp_path / "x.svg", [Roc(np.array([1e308, 1.0]), np.array([-1e300, 0.0]))], plots)
+
+
 @pytest.mark.filterwarnings("error")
 def test_names_are_shown_as_they_are_and_long_ones_are_cut(tmp_path):
     labels = ["_hidden", "$x^2$ 50%", "x" * 200]

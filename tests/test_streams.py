@@ -15,6 +15,7 @@ from helpers import environment
 
 from voxark.io import outputs, streams
 from voxark.errors import VoxarkError
+from voxark.io.outputs import check_outputs
 from voxark.io.streams import Output, Source, open_input, open_text_output, split_offset
 
 
@@ -173,18 +174,20 @@ def test_a_nonblocking_input_is_waited_for():
 def test_standard_input_is_shared_in_turn_and_never_at_once():
     code = (
         "from voxark.io.streams import open_input\n"
-        "with open_input('-') as a: print(a.read_line())\n"
-        "with open_input('-') as b: print(b.read_all(), b.position)\n"
-        "with open_input('-') as c:\n"
+        "with open_input('-') as a:\n"
+        "    print(a.read_line())\n"
         "    try: open_input('-')\n"
         "    except Exception as error: print(error)\n"
+        "with open_input('-') as b: print(b.read_all(), b.position)\n"
+        "try: open_input('-')\n"
+        "except Exception as error: print(error)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], input=b"first\nsecond\nthird", capture_output=True, env=environment()
     )
     lines = done.stdout.decode().splitlines()
-    assert lines[:2] == [r"b'first\n'", r"b'second\nthird' 18"]
-    assert "two inputs at once" in lines[2]
+    assert [lines[0], lines[2]] == [r"b'first\n'", r"b'second\nthird' 18"]
+    assert "two inputs at once" in lines[1] and "the first took it all" in lines[3]
 
 
 # --------------------------------------------------------------------------------------------------- commands
@@ -335,6 +338,23 @@ def test_two_outputs_to_one_file(tmp_path):
     with Output(str(tmp_path / "x")) as out:  # one after the other is well
         out.write(b"again")
     assert (tmp_path / "x").read_bytes() == b"again" and names(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize(
+    "outputs, where",
+    [
+        (("x", "./x"), "./x"),
+        (("ark:x", "x"), "x"),
+        (("ark,scp:a,x", "y", "x"), "x"),
+        (("-", "ark,t:-"), "standard output"),
+    ],
+)
+def test_outputs_that_would_replace_each_other_are_refused_beforehand(tmp_path, monkeypatch, outputs, where):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(VoxarkError, match=f"^{where}: two outputs"):
+        check_outputs(*outputs)
+    check_outputs(*outputs[:-1], "other", "", "", "/dev/null", "/dev/null", "| cat", "| cat")
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize(

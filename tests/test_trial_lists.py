@@ -29,6 +29,12 @@ from voxark.trials.lists import (
 )
 
 
+def test_a_compressed_list_is_named_as_one(tmp_path):
+    path = listed(tmp_path, gzip.compress(b"a x 1\n"))
+    with pytest.raises(VoxarkError, match="list: is compressed: read it through a pipe"):
+        read_scores(path)
+
+
 class Sink:
     """Collects what is written."""
 

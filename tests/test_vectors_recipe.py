@@ -75,11 +75,21 @@ def test_the_picture_is_drawn(made):
     ("--trials nothing exp a=x", "no such list"),
     ("--trials {tmp}/trials exp x", "<name>=<vectors-dir> was expected"),
     ("--trials {tmp}/trials exp a={tmp}/exp", "missing or empty"),
+    ("--trials {tmp}/trials {tmp} a={tmp}/a", "results of a go, which are removed first"),
+    ("--trials {tmp}/trials {tmp}/a train={tmp}/a", "results of train go, which are removed first"),
+    ("--trials {tmp}/trials exp ={tmp}/a", "name is made of letters"),
+    ("--trials {tmp}/trials exp ../a={tmp}/a", "name is made of letters"),
+    ("--trials {tmp}/trials exp a={tmp}/a a={tmp}/b", "two systems have the name a"),
+    ("--trials {tmp}/trials --num-folds 1 exp a={tmp}/a", "at least 2 parts"),
+    ("--trials {tmp}/trials --num-folds x exp a={tmp}/a", "a positive number"),
+    ("--trials {tmp}/trials --fuse all exp a={tmp}/a", "--fuse all"),
+    ("--trials {tmp}/trials --by nothing exp a={tmp}/a", "no such table"),
 ])
 def test_wrong_arguments_are_named(made, arguments, message):
     tmp, _ = made
     done = shell(f"{ROOT}/egs/mini/vectors.sh {arguments.format(tmp=tmp)}", check=False, cwd=tmp)
     assert done.returncode == 1 and message in done.stderr
+    assert (tmp / "a/train/vectors.scp").exists() and (tmp / "a/test/utt2spk").exists()
 
 
 @pytest.mark.parametrize(("arrays", "message"), [

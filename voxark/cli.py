@@ -234,7 +234,7 @@ def _run(program, function, argv):
     keywords = command_line.arguments(program.keywords, values)
     try:
         status = function(*positionals, **keywords)
-        sys.stdout.flush()
+        _flush_standard_output()
     except BaseException:
         if values["failed-list"]:
             try:
@@ -245,6 +245,15 @@ def _run(program, function, argv):
     if values["failed-list"]:
         _write_ledger(values["failed-list"])
     return 0 if status is None else int(status)
+
+
+def _flush_standard_output():
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise VoxarkError(f"standard output: cannot be written: {error.strerror or error}") from None
 
 
 def _explain(error):

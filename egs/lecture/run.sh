@@ -224,8 +224,8 @@ run_stage chain --title "HMM" --after data --options "$show_chain $(declare -f s
 run_stage speakers --title "PLDA" --after data --options "$show_plda" \
   --makes "$dir/plda/report.tsv $dir/plda/scores_grid $dir/plda/scores_all"
 run_stage pictures --title "pictures" --after "mixtures steps bound seeds chain speakers" --options "$(drawings)" \
-  --reads "$(echo "$local_dir"/*.py) $root/voxark/report/drawing.py" --makes "$(drawings | awk '{ print $NF }')"
-run_stage page --title "page" --after pictures --reads "$local_dir/make_page.py $local_dir/slides.py" \
+  --reads "$(echo "$local_dir"/*.py) $root/voxark/report/drawing.py $root/voxark/report/rows.py" --makes "$(drawings | awk '{ print $NF }')"
+run_stage page --title "page" --after pictures --reads "$local_dir/make_page.py $local_dir/slides.py $root/voxark/report/page.py" \
   --makes "$dir/index.html"
 if [ "$stop_stage" -ge "$_stage_number" ]; then
   echo

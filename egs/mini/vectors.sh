@@ -43,12 +43,31 @@ fail() {
   echo "$0: ERROR: $*" >&2
   exit 1
 }
+see_log() { fail "a program failed, the last line of $exp/log: $(tail -n 1 "$exp/log")"; }
 . "$root/path.sh"
 mkdir -p "$1"
 exp=$(cd "$1" && pwd -P)
 shift
 for path in "$exp" "$@"; do [[ $path != *[[:space:]]* ]] || fail "'$path': paths with blanks do not work in pipes"; done
 for list in $trials $more_trials; do [ -s "$list" ] || fail "$list: no such list"; done
+[[ $num_folds =~ ^[1-9][0-9]*$ ]] || fail "--num-folds $num_folds: a positive number was expected"
+[[ $fuse =~ ^(cosine|lda|plda)\.(raw|norm)$ ]] || fail "--fuse $fuse: cosine, lda or plda with .raw or .norm was expected"
+if [ -n "$by" ] && [[ $by != ark:* && $by != scp:* ]] && [ ! -s "$by" ]; then fail "--by $by: no such table"; fi
+for system in "$@"; do
+  name=${system%%=*} given=${system#*=}
+  if [[ $system != *=* ]] || [ ! -d "$given" ]; then fail "'$system': <name>=<vectors-dir> was expected"; fi
+  [[ $name =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || fail "'$name': a system's name is made of letters, digits and ._-"
+  for part in "" /train /test /cohort /fold1; do
+    [ "$(realpath -m "$given$part")" != "$exp/$name" ] ||
+      fail "$given$part: is where the results of $name go, which are removed first: name another <exp-dir>"
+  done
+  [[ $(realpath "$given") != "$exp/$name"/* ]] ||
+    fail "$given: is where the results of $name go, which are removed first: name another <exp-dir>"
+  for file in {train,test}/{vectors.scp,utt2spk}; do [ -s "$given/$file" ] || fail "$given/$file is missing or empty"; done
+  [ "$num_folds" -gt 1 ] || [ -d "$given/fold1" ] || fail "--num-folds 1: at least 2 parts of the speakers are needed"
+done
+repeated=$(printf '%s\n' "${@%%=*}" | sort | uniq -d | head -n 1)
+[ -z "$repeated" ] || fail "two systems have the name $repeated"
 quiet=(--print-args=false --verbose=-1)
 
 # split_folds <vectors-dir> <out-dir>: every n-th speaker of train is for testing in one of the folds
@@ -106,9 +125,7 @@ names=() systems=() labels=() shown=() shown_labels=()
 : >"$exp/utt2spk"
 for system in "$@"; do
   name=${system%%=*} given=${system#*=}
-  if [[ $system != *=* ]] || [ ! -d "$given" ]; then fail "'$system': <name>=<vectors-dir> was expected"; fi
   given=$(cd "$given" && pwd -P)
-  for file in {train,test}/{vectors.scp,utt2spk}; do [ -s "$given/$file" ] || fail "$given/$file is missing or empty"; done
   dim=$(of_system "$lda_dim" ${#names[@]}) shrinkage=$(of_system "$lda_shrinkage" ${#names[@]})
   names+=("$name")
   dir=$exp/$name cohort=$given/train
@@ -147,20 +164,21 @@ names_of_systems=$(IFS=,; echo "${labels[*]}")
 {
   for list in $trials $more_trials; do
     printf '%s\n\n' "$list"
-    "${evaluate[@]}" --labels="$names_of_systems" "$list" "${systems[@]}" 2>>"$exp/log"
+    "${evaluate[@]}" --labels="$names_of_systems" "$list" "${systems[@]}" 2>>"$exp/log" || see_log
     echo
   done
   if [ -n "$by" ]; then
     printf '%s by %s\n\n' "${labels[-1]}" "$by"
-    "${evaluate[@]}" --by="$by" "$trials" "${systems[-1]}" 2>>"$exp/log"
+    "${evaluate[@]}" --by="$by" "$trials" "${systems[-1]}" 2>>"$exp/log" || see_log
   fi
 } >"$exp/results.partial"
 mv "$exp/results.partial" "$exp/results.txt"
-"${evaluate[@]}" --format=csv --labels="$names_of_systems" "$trials" "${systems[@]}" >"$exp/results.csv.partial" 2>>"$exp/log"
+"${evaluate[@]}" --format=csv --labels="$names_of_systems" "$trials" "${systems[@]}" >"$exp/results.csv.partial" 2>>"$exp/log" ||
+  see_log
 mv "$exp/results.csv.partial" "$exp/results.csv"
 cat "$exp/results.txt"
 if python3 -c 'import matplotlib' 2>>"$exp/log"; then
   plot-det "${quiet[@]}" --plots=all --labels="$(IFS=,; echo "${shown_labels[*]}")" "$trials" "$exp/scores.svg" "${shown[@]}" \
-    2>>"$exp/log"
+    2>>"$exp/log" || see_log
   echo "$exp/scores.svg"
 fi

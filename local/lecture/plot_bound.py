@@ -10,8 +10,8 @@ from voxark import cli  # first: it sets the BLAS threads before numpy loads
 
 import numpy as np
 
-from reading import read_rows
 from voxark.report.drawing import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, PURPLE, VERMILLION, picture
+from voxark.report.rows import read_rows
 
 STEPS = (VERMILLION, BLUE, GREEN, PURPLE, ORANGE)
 

@@ -1,6 +1,5 @@
 """Read what the programs wrote: mixtures, PLDA models, tables, posteriors, the terms of EM."""
 
-import csv
 from collections import namedtuple
 
 import numpy as np
@@ -10,6 +9,7 @@ from voxark.backend.plda import Plda
 from voxark.errors import VoxarkError
 from voxark.gmm.full import FullGmm
 from voxark.gmm.model import read_gmm
+from voxark.report.rows import read_rows
 
 Terms = namedtuple("Terms", "iteration step lnp q h kl num")
 
@@ -49,15 +49,6 @@ def read_posteriors(path, num_gauss):
 def read_plda(path):
     """Return the Plda of a file."""
     return Plda.from_params(tables.read_object("plda", str(path)))
-
-
-def read_rows(path):
-    """Return the rows of a table with a header, tab separated, as a list of dictionaries."""
-    with open(path, encoding="utf-8", newline="") as table:
-        rows = list(csv.DictReader(table, delimiter="\t"))
-    if not rows:
-        raise VoxarkError(f"{path}: the table has no rows")
-    return rows
 
 
 def read_terms(path):

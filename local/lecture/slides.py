@@ -3,26 +3,13 @@ sentences, and the programs that it comes from. It holds for every seed and size
 in it.
 """
 
-from typing import NamedTuple
-
+from voxark.report.page import Slide
 
 TITLE = "GMM, EM, HMM, PLDA: a lecture in pictures"
 INTRODUCTION = (
     "The pictures are drawn from files that voxark's programs wrote, on data that egs/lecture/run.sh makes. "
     "Colours and numbers name the components or states; ellipses are two standard deviations."
 )
-
-
-class Slide(NamedTuple):
-    """``name`` is the picture's file without its ending; ``title`` and ``text`` are HTML, ``alt`` is not."""
-
-    section: str
-    name: str
-    title: str
-    alt: str
-    text: str
-    programs: str
-
 
 GMM, WHY, CHAIN, SPEAKERS = (
     "Gaussian mixtures",

@@ -20,7 +20,9 @@ def speaker_groups(names, num_groups, srand):
             f"{num_groups} groups of speakers: at least 3 are needed, as a trial can touch two of them"
         )
     if len(names) < num_groups:
-        raise VoxarkError(f"{len(names)} speakers cannot be dealt into {num_groups} groups")
+        raise VoxarkError(
+            f"{len(names)} speakers cannot be dealt into {num_groups} groups: lower --cross-validate"
+        )
     draws = [seeded_rng(srand, "speaker groups", name).random() for name in names]
     groups = np.empty(len(names), np.int64)
     groups[sorted(range(len(names)), key=lambda place: (draws[place], names[place]))] = (

@@ -1,14 +1,14 @@
 """What calibration and fusion read and write: options, lists joined into columns of numbers, lists mapped."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from voxark.errors import VoxarkError
 from voxark.options import option
-from voxark.trials.joining import read_joined
+from voxark.trials.joining import check_weights, read_joined
 from voxark.trials.lists import ListWriter, TrialList, TrialReader, find_pairs
 from voxark.metrics.operating_points import point
 from voxark.calibration.quality import check_terms, split_names
@@ -37,14 +37,27 @@ class ModelOptions:
     )
     srand: int = option(0, "Seed of the random numbers that deal speakers into groups")
 
-    def check(self, has_input, utt2spk):
-        """Refuse options that contradict each other, before anything is read."""
+    def check(self, inputs, utt2spk, trains_as_default=True):
+        """Refuse options that contradict each other, before anything is read.
+
+        ``inputs``: the score lists that are to be mapped; ``trains_as_default``: whether nothing is said of
+        how to train, which a model that is trained already has no use for.
+        """
+        has_input = bool(inputs)
         if bool(self.model) == bool(self.train_trials):
             raise VoxarkError("give either --model=FILE, to apply it, or --train-trials=LIST, to train")
         if self.model and (self.train_scores or self.write_model or self.cross_validate):
             raise VoxarkError(
                 "--train-scores, --write-model and --cross-validate train: --model=FILE is trained already"
             )
+        if self.model and not trains_as_default:
+            raise VoxarkError(
+                "--method, --p-target, --c-miss, --c-fa and --weights are for training: --model=FILE is "
+                "trained already"
+            )
+        read = [self.train_trials, *self.train_scores.split(","), *inputs]
+        if self.write_model and self.write_model != "-" and self.write_model in read:
+            raise VoxarkError(f"{self.write_model}: is an input, and --write-model would replace it")
         if not has_input and not (self.train_scores and self.write_model):
             raise VoxarkError("to train only, give --train-trials, --train-scores and --write-model")
         if not self.cross_validate:
@@ -85,6 +98,10 @@ class FitOptions:
     )
     clip: float = option(0.0, "Take scores beyond -CLIP and CLIP for these, infinite ones too (0: no limit)")
 
+    def is_default(self):
+        """Whether nothing is said of how to train; ``clip`` serves the trials to be mapped as well."""
+        return replace(self, clip=0.0) == FitOptions()
+
     def point(self):
         """The checked OperatingPoint."""
         if not (self.clip >= 0.0 and np.isfinite(self.clip)):
@@ -112,13 +129,7 @@ def read_training(trials_rxfilename, scores_rxfilenames, fitting, quality, joini
     weights = None
     if fitting.weights:
         scores, weights = scores[:, :-1], scores[:, -1]
-        bad = ~((weights >= 0) & np.isfinite(weights))
-        if bad.any():
-            first = np.argmax(bad)
-            raise VoxarkError(
-                f"{fitting.weights}: the weight of {trials.pair(first)} is {weights[first]:g}: it must be "
-                "finite and not negative"
-            )
+        check_weights(trials, weights, fitting.weights)
     columns = make_columns(trials, scores, quality, fitting.clip)
     return TrainingSet(trials, columns, weights, system_names(scores_rxfilenames), quality.terms)
 

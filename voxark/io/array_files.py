@@ -51,7 +51,8 @@ def read_matrix(source, binary, text_dtype=np.float32):
 def read_vector(source, binary, text_dtype=np.float32):
     """Read a vector: (dim,) float32 or float64 as stored (``text_dtype`` from text)."""
     if not binary:
-        return _read_text_array(source, 1).astype(text_dtype)
+        with np.errstate(over="ignore"):  # beyond single precision: infinite, to be judged by the user
+            return _read_text_array(source, 1).astype(text_dtype)
     at = source.position
     token = read_token(source, True)
     if token not in ("FV", "DV"):

@@ -43,15 +43,15 @@ def _level_values(header, levels):
 
 
 def _decode_columns(codes, percentiles):
+    """Codes (cols, rows) -> (rows, cols) float32, by a table of the 256 values of each column."""
     p0, p25, p75, p100 = (percentiles[:, i: i + 1] for i in range(4))
-
-    def line(low, high, first, width):
-        steps = (high - low) * (codes - np.float32(first))
-        return low.astype(np.float64) + steps.astype(np.float64) * (1.0 / width)
-
-    values = np.where(codes <= 64, line(p0, p25, 0, 64),
-                      np.where(codes <= 192, line(p25, p75, 64, 128), line(p75, p100, 192, 63)))
-    return np.ascontiguousarray(values.T, dtype=np.float32)
+    values, code = np.empty((len(codes), 256), np.float32), np.arange(256, dtype=np.uint8)
+    for low, high, first, last in ((p0, p25, 0, 64), (p25, p75, 64, 192), (p75, p100, 192, 255)):
+        start = first + (first > 0)  # the code at a joint belongs to the piece below
+        steps = (high - low) * (code[start: last + 1] - np.float32(first))
+        values[:, start: last + 1] = low.astype(np.float64) + steps.astype(np.float64) * (1.0 / (last - first))
+    places = codes.T + np.arange(0, 256 * len(codes), 256)
+    return values.reshape(-1).take(places)
 
 
 def write_compressed(out, matrix, method):

@@ -193,15 +193,33 @@ class Output:
 
 
 def check_outputs(*wxfilenames):
-    """Raise VoxarkError if no file can be written under one of these names: before the work they are for.
+    """Raise VoxarkError if a file cannot be written, or two have the same name: before the work they are for.
 
-    Leaves everything as it is. Empty names, standard output, commands and devices are not asked.
+    Names are wxfilenames or wspecifiers. Leaves everything as it is. Empty names, commands and devices are
+    not asked; standard output is asked for once.
     """
-    for name in map(str.strip, wxfilenames):
-        final = os.path.realpath(name)
+    seen = set()
+    for name in itertools.chain.from_iterable(map(_file_names, wxfilenames)):
+        final = name if name == "-" else os.path.realpath(name)
         is_special = os.path.exists(final) and not (os.path.isfile(final) or os.path.isdir(final))
-        if not (name in ("", "-") or name.startswith("|") or is_special):
+        if not name or name.startswith("|") or is_special:
+            continue
+        if final in seen:
+            shown = "standard output" if name == "-" else name
+            raise VoxarkError(f"{shown}: two outputs of this program would go there: name another for one")
+        seen.add(final)
+        if name != "-":
             Output(name).abort()
+
+
+def _file_names(output):
+    """The names of the files of a wxfilename (itself) or of a wspecifier."""
+    from voxark.io.specifiers import is_specifier, parse_wspecifier
+
+    if not is_specifier(output):
+        return [output.strip()]
+    specifier = parse_wspecifier(output)
+    return [name.strip() for name in (specifier.ark, specifier.scp) if name]
 
 
 class TextOutput(Output):

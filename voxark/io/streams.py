@@ -265,6 +265,17 @@ class _StandardInput(Source):
 
     in_use = False
 
+    def open(self):
+        """Let a user in, if nobody is, and somebody who was there before has left something to read."""
+        if self.in_use:
+            raise VoxarkError("standard input ('-') was given for two inputs at once: name a file for one")
+        if self._ended and self._at == len(self._buffer):
+            raise VoxarkError(
+                "standard input ('-') was given for two inputs, and the first took it all: name a file for one"
+            )
+        self.in_use = True
+        return self
+
     def close(self, failed=False):
         """Let the next user in; the stream stays open."""
         self.in_use = False
@@ -280,10 +291,7 @@ def _open_standard_input():
     stream = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
     if _standard_input is None or _standard_input.stream is not stream:
         _standard_input = _StandardInput(stream, "standard input")
-    if _standard_input.in_use:
-        raise VoxarkError("standard input ('-') was given for two inputs at once: name a file for one")
-    _standard_input.in_use = True
-    return _standard_input
+    return _standard_input.open()
 
 
 def split_offset(rxfilename):

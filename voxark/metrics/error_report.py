@@ -6,6 +6,7 @@ fraction of 1), ``eer_threshold``, ``min_dcf(P)`` and ``act_dcf(P)`` of each ope
 """
 
 import logging
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -77,6 +78,15 @@ def measure_functions(points, options, averaged=False):
 # ---------------------------------------------------------------------------------- scores without their ids
 
 
+@contextmanager
+def naming(name):
+    """Put the name of a list in front of the VoxarkErrors of what is computed from its arrays."""
+    try:
+        yield
+    except VoxarkError as error:
+        raise VoxarkError(f"{name}: {error}") from None
+
+
 def roc_of_blocks(blocks, name):
     """The Roc of (scores (n,), target (n,) bool) blocks; ``name`` is the list's, for messages."""
     parts = [(scores[target], scores[~target]) for scores, target in blocks]
@@ -84,7 +94,8 @@ def roc_of_blocks(blocks, name):
         raise VoxarkError(f"{name}: the list is empty")
     target = np.concatenate([part[0] for part in parts])
     parts = [part[1] for part in parts]
-    return Roc(target, np.concatenate(parts))
+    with naming(name):
+        return Roc(target, np.concatenate(parts))
 
 
 def kaldi_eer(roc):
@@ -158,6 +169,10 @@ class Evaluation:
 
         ``groups``: Groups, or None; ``progress`` wraps the list of jobs.
         """
+        if self.speakers is not None:
+            from voxark.metrics.intervals import warn_of_few_speakers
+
+            warn_of_few_speakers(self.speakers)
         jobs = [("", None)]
         if groups is not None:
             jobs += [(name, groups.number == number) for number, name in enumerate(groups.names)]

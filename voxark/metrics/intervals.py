@@ -57,6 +57,15 @@ class Interval(NamedTuple):
     standard_error: float
 
 
+FEW_SPEAKERS = 5  # with fewer, an interval over speakers says next to nothing
+
+
+def warn_of_few_speakers(speakers):
+    """Log a warning where TrialSpeakers are so few that intervals over them mean little."""
+    if len(speakers.names) < FEW_SPEAKERS:
+        logger.warning("only %d speakers: intervals over speakers are hardly more than a guess", len(speakers.names))
+
+
 def confidence(roc, target, speakers, measures, options, weights=None, spread=None):
     """Intervals of measures of a Roc: a dict of Interval, by the names in ``measures``.
 

@@ -9,12 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from voxark.errors import VoxarkError
 from voxark.metrics import Roc, prior_entropy
 
 PROBIT_STEP = 0.005  # largest step along the axes of a DET curve between corners, in standard deviations
 _PROPORTIONS = 1000  # steps of a cumulative proportion
 _CELL = 0.01  # width, in nats, of the cells into which many LLRs are pooled for their cross-entropy
 _MANY = 100_000
+_LARGEST = 1e306
 _FAR = 100.0  # beyond it ln(1+e^x) is x or 0 in float64
 
 
@@ -103,7 +105,7 @@ def score_range(rocs):
     """(low, high) of the finite scores of Rocs.
 
     Of each class, up to a thousandth of the scores at an end are left outside if they would take more room
-    than all the rest. A range of no width is widened.
+    than all the rest. A range of no width is widened. VoxarkError for scores too large to be drawn.
     """
     lows, highs = [], []
     for finite in [_finite(scores) for roc in rocs for scores in (roc.target, roc.nontarget)]:
@@ -113,6 +115,10 @@ def score_range(rocs):
             lows.append(lowest if low - lowest <= high - low else low)
             highs.append(highest if highest - high <= high - low else high)
     low, high = (min(lows), max(highs)) if lows else (0.0, 0.0)
+    if max(abs(low), abs(high)) > _LARGEST:
+        raise VoxarkError(
+            f"scores as large as {max(abs(low), abs(high)):g} cannot be drawn: is this the score file?"
+        )
     if high - low > 1e-9 * max(abs(low), abs(high)):
         return low, high
     margin = 0.5 * max(abs(low), 1.0)

@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Choice:
-    backend: Literal["cosine", "plda", "dplda", "dot"] = option("cosine", "What scores are")
-    model: str = option("", "The model of --backend=plda or dplda")
+    backend: Literal["cosine", "plda", "dplda", "e2e", "dot"] = option("cosine", "What scores are")
+    model: str = option("", "The model of --backend=plda or dplda, or the folder of e2e")
 
 
 @dataclass
@@ -37,7 +37,7 @@ class BackendOptions(PldaScoringOptions, _Choice):
         raise VoxarkError(f"--backend={self.backend} {what}: {known}")
 
 
-_MODELS = {"plda": "a <Plda>", "dplda": "a <Dplda>", "gmm": "the UBM"}
+_MODELS = {"plda": "a <Plda>", "dplda": "a <Dplda>", "e2e": "a folder of train-e2e-verif", "gmm": "the UBM"}
 
 
 def open_backend(options):
@@ -61,6 +61,10 @@ def open_backend(options):
         dplda = tables.read_model("dplda", options.model, Dplda.from_params)
         return lambda models, tests, mode="mean", average_after_norm=False: dplda_terms(
             dplda, models, tests, mode)
+    if options.backend == "e2e":
+        scorer = _trained_scorer(options.model)
+        return lambda models, tests, mode="mean", average_after_norm=False: e2e_terms(
+            scorer, models, tests, mode, average_after_norm)
     return lambda models, tests, mode="mean", average_after_norm=False: similarity_terms(
         options.backend, models, tests, mode, average_after_norm)
 
@@ -95,6 +99,34 @@ def dplda_terms(dplda, enrolment, test, mode="mean"):
     if mode == "score-mean":
         return dplda.pair_terms(enrolment.x, test).averaged(enrolment.starts)
     return dplda.pair_terms(enrolment.averaged(), test)
+
+
+def e2e_terms(scorer, enrolment, test, mode="mean", average_after_norm=False):
+    """PairTerms of the scorer of an end-to-end system, as its to_dplda gives it (voxark.e2e.scorers.Exported).
+
+    Enrolment and test vectors (T,D) are embeddings; sessions are averaged ("mean") in front of the scorer, or
+    behind its normalisation of length with ``average_after_norm``, or their scores are ("score-mean").
+    """
+    check_mode("e2e", mode)
+    if mode == "score-mean":
+        return scorer.pair_terms(enrolment.x, test).averaged(enrolment.starts)
+    if average_after_norm:
+        models = enrolment.averaged(scorer.vectors(enrolment.x))
+        return scorer.dplda.pair_terms(models, scorer.vectors(test))
+    return scorer.pair_terms(enrolment.averaged(), test)
+
+
+def _trained_scorer(folder):
+    """The scorer of a trained end-to-end system; torch is needed to read it."""
+    from voxark.nnet.needs import require_torch
+
+    require_torch()
+    from voxark.e2e.model import load_model
+
+    model = load_model(folder)
+    if model.scorer is None:
+        raise VoxarkError(f"{folder}: the model has no back-end: score with --backend=cosine")
+    return model.scorer.to_dplda()
 
 
 def similarity_terms(backend, enrolment, test, mode="mean", average_after_norm=False):

@@ -164,7 +164,7 @@ def score_every_pair(inputs, options, matrix_wspecifier, enroll_keys_wxfilename,
 
     Writes the matrix and the lists of keys; returns a Summary of the scores.
     """
-    check_outputs(enroll_keys_wxfilename, test_keys_wxfilename)
+    check_outputs(matrix_wspecifier, enroll_keys_wxfilename, test_keys_wxfilename)
     model_ids = read_keys(options.enroll_list) if options.enroll_list else None
     test_ids = read_keys(options.test_list) if options.test_list else None
     sides, missing = inputs.read(model_ids, test_ids), inputs.missing

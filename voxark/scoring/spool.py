@@ -41,7 +41,13 @@ class TrialSpool:
         """Put a TrialList with scores by."""
         records = np.empty(len(trials), _RECORD)
         records["enroll"], records["test"], records["score"] = trials.enroll, trials.test, trials.scores
-        self._file.write(records.view(np.uint8))
+        try:
+            self._file.write(records.view(np.uint8))
+        except OSError as error:
+            raise VoxarkError(
+                f"{tempfile.gettempdir()}: no room for {_RECORD.itemsize * (self.num_trials + len(trials))} bytes "
+                f"of scores: {error.strerror}; point $TMPDIR to a folder that has it"
+            ) from None
         self.num_trials += len(trials)
 
     def blocks(self, ids, block_trials=1 << 20):

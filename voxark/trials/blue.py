@@ -1,14 +1,14 @@
 """Best linear unbiased weights of dependent trials.
 
-The average loss of the trials of a class, sum_t w_t l_t with sum_t w_t = 1, has the variance w'Sw, S being the
-covariance of the losses. It is least for w = S^-1 1 / (1'S^-1 1), and then 1 / (1'S^-1 1) [tutorial]. Losses
-are taken to have one variance, so that S holds the correlations of :mod:`voxark.trials.correlations`;
+The average loss of the trials of a class, sum_t w_t l_t with sum_t w_t = 1, has the variance w'Sw, S being
+the covariance of the losses. It is least for w = S^-1 1 / (1'S^-1 1), and then 1 / (1'S^-1 1) [tutorial].
+Losses are taken to have one variance, so that S holds the correlations of :mod:`voxark.trials.correlations`;
 variances below are fractions of it, so that their reciprocals count trials: independent ones that would say
 as much. Targets and nontargets are weighted each for themselves.
 
-:func:`list_weights` is exact for any list; :func:`target_classes` and :func:`nontarget_classes` are the closed
-forms where every pair of utterances is one trial, and the weight follows from how many utterances the speakers
-have.
+:func:`list_weights` is exact for any list; :func:`target_classes` and :func:`nontarget_classes` are the
+closed forms where every pair of utterances is one trial, and the weight follows from how many utterances the
+speakers have.
 """
 
 from typing import NamedTuple
@@ -66,7 +66,7 @@ class NontargetClasses(NamedTuple):
 
 
 def target_row_sum(n, components):
-    """r(n) = 1 + 2 (n - 2) c1 + (n - 2) (n - 3) c2 / 2, the sum of a row of S for n utterances (array or number)."""
+    """r(n) = 1 + 2 (n - 2) c1 + (n - 2) (n - 3) c2 / 2, the sum of a row of S; n: number or array."""
     c1, c2 = components.u + components.v, components.u
     return 1.0 + 2.0 * (n - 2) * c1 + 0.5 * (n - 2) * (n - 3) * c2
 
@@ -106,7 +106,9 @@ def nontarget_classes(counts, components):
     u, v, p, q, e = components
     own = np.outer(n, n) * p + np.add.outer(n, n) * q + e
     if p + q + e <= 1e-12:
-        raise VoxarkError("p = q = e = 0: speakers and utterances alone cannot make nontarget trials; give p, q or e a part")
+        raise VoxarkError(
+            "p = q = e = 0: speakers and utterances alone cannot make nontarget trials; give p, q or e a part"
+        )
     shared = v + n * u  # f(n)
     # others[n,p] = (K_p - [p = n]) p / own(n,p), and R = others 1 - (row sums of others) f R - others (f R)
     others = (num_speakers - np.eye(len(n))) * n / own
@@ -153,12 +155,12 @@ class ListWeights(NamedTuple):
         return self.weight * len(self.weight)
 
 
-def list_weights(sharing, components, tolerance=1e-9, max_iters=5000):
+def list_weights(sharing, components, tolerance=1e-8, max_iters=5000, progress=iter):
     """ListWeights of N trials of one class, whatever the list: S x = 1 by conjugate gradients.
 
     ``sharing``: Sharing of the trials; a product with S costs O(N) and no matrix is formed. ``tolerance``:
-    root of the mean square of 1 - S x at which to stop. VoxarkError where that is not reached, as for an S
-    that is (nearly) singular.
+    root of the mean square of 1 - S x at which to stop. ``progress`` wraps the range of iterations.
+    VoxarkError where the tolerance is not reached, as for an S that is (nearly) singular.
     """
     number = len(sharing)
     ones = np.ones(number)
@@ -166,27 +168,26 @@ def list_weights(sharing, components, tolerance=1e-9, max_iters=5000):
     uniform = float(first.sum()) / number**2
     scale = number / float(first.sum())  # the best multiple of 1 to begin with
     x, residual = scale * ones, ones - scale * first
-    direction, error, num_iters = residual.copy(), float(residual @ residual), 0
-    while error > tolerance**2 * number:
-        if num_iters == max_iters:
-            raise VoxarkError(
-                f"weights of {number} trials: no solution after {max_iters} iterations (residual "
-                f"{np.sqrt(error / number):.2g}): the components leave next to nothing to the single trial, "
-                "give e a larger part"
-            )
+    direction, error = residual.copy(), float(residual @ residual)
+    for num_iters in progress(range(max_iters + 1)):
+        if error <= tolerance**2 * number:
+            total = float(x.sum())
+            return ListWeights(x / total, 1.0 / total, uniform, num_iters)
         product = sharing.apply(direction, components)
         curvature = float(direction @ product)
         if curvature <= 0.0:
-            raise VoxarkError("weights: the covariance of the trials is singular: give e a larger part")
+            break
         step = error / curvature
         x += step * direction
         residual -= step * product
         previous, error = error, float(residual @ residual)
         direction *= error / previous
         direction += residual
-        num_iters += 1
-    total = float(x.sum())
-    return ListWeights(x / total, 1.0 / total, uniform, num_iters)
+    raise VoxarkError(
+        f"weights of {number} trials: no solution after {num_iters} iterations (residual "
+        f"{np.sqrt(error / number):.2g}), the covariance of the trials is nearly singular: give the single "
+        "trial, e, a larger part"
+    )
 
 
 def clip(weights):

@@ -14,6 +14,7 @@ from voxark.errors import VoxarkError
 BLOCK_BYTES = 1 << 21  # stays in cache between reader, parser and converter: faster than 1 << 23
 _LONGEST_LINE = 1 << 20
 _LABELS = {b"target": True, b"nontarget": False}
+_GZIP = b"\x1f\x8b"
 _TO_SPACE = bytes.maketrans(b"\t\r\v\f", b"    ")
 
 
@@ -56,6 +57,8 @@ def read_columns(source, layouts):
     kinds, line = None, 1
     for block in _blocks(source):
         if kinds is None:
+            if block.startswith(_GZIP):
+                raise VoxarkError(f"{source.name}: is compressed: read it through a pipe, 'gunzip -c FILE |'")
             words = block[: block.index(b"\n")].split()
             if len(words) not in layouts:
                 raise _wrong_number(source.name, 1, block, layouts)

@@ -1,4 +1,4 @@
-"""Correlations between trials that share speakers or utterances: components of variance, checks, file, options.
+"""Correlations between trials that share speakers or utterances: components, checks, file, options.
 
 The value x (loss or score) of a trial of the utterances a and b, of the speakers A and B, is taken as a sum
 of independent effects,
@@ -91,8 +91,8 @@ class NontargetComponents(NamedTuple):
         """Of the chain (c, c^2, c^2, c^3), which is valid for 0 <= c <= 1/2."""
         if not 0.0 <= c <= 0.5:
             raise VoxarkError(
-                f"c={c:g}: the chain (c, c^2, c^2, c^3) of nontarget trials needs 0 <= c <= 0.5, beyond which "
-                "c_ss < 2 c_s and the covariance is indefinite; give their components or correlations"
+                f"c={c:g}: the chain (c, c^2, c^2, c^3) of nontarget trials needs 0 <= c <= 0.5, beyond "
+                "which c_ss < 2 c_s and the covariance is indefinite; give their components or correlations"
             )
         return cls.of_correlations(c, c * c, c * c, c**3)
 
@@ -125,7 +125,7 @@ def _component_conditions(total):
 
 
 def _checked(cls, values, shown, conditions):
-    """The components, with what rounding took from zero given back; VoxarkError for the first negative one."""
+    """The components, those a hair below 0 set to 0; VoxarkError for the first that is negative."""
     for letter, value in zip(cls._fields, values):
         if not (math.isfinite(value) and value >= -_TOLERANCE):
             kind = "target" if cls is TargetComponents else "nontarget"
@@ -154,7 +154,8 @@ class Correlations(NamedTuple):
 def write_correlations(wxfilename, content):
     """Write {"on": ..., "target": {...}, "nontarget": {...}}; a class may be None."""
     with open_text_output(wxfilename) as out:
-        out.write(json.dumps({"format": FORMAT, "version": VERSION, **content}, indent=1, allow_nan=False) + "\n")
+        content = {"format": FORMAT, "version": VERSION, **content}
+        out.write(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def read_correlations(rxfilename):
@@ -186,7 +187,9 @@ def _read_class(name, entry, key, cls):
         raise VoxarkError(f'{name}: "{key}" needs "components" with the numbers {wanted}') from None
     found = cls.of_components(*(values[letter] for letter in cls._fields[:-1]))
     if abs(found.e - values["e"]) > 1e-6:
-        raise VoxarkError(f"{name}: the components of {key} trials leave e = {found.e:g}, not {values['e']:g}")
+        raise VoxarkError(
+            f"{name}: the components of {key} trials leave e = {found.e:g}, not {values['e']:g}"
+        )
     return found
 
 
@@ -203,7 +206,9 @@ class CorrelationOptions:
         "Correlation of two trials that share an utterance and the speakers; the others are its powers: "
         "c^2 for target trials of one speaker, c^2, c^2, c^3 for nontargets (at most 0.5 for these)",
     )
-    target_correlations: str = option("", "Correlations c1,c2 of target trials that share an utterance, the speaker")
+    target_correlations: str = option(
+        "", "Correlations c1,c2 of target trials that share an utterance, the speaker"
+    )
     nontarget_correlations: str = option(
         "",
         "Correlations c_us,c_ss,c_u,c_s of nontarget trials that share both speakers and an utterance, both "
@@ -212,8 +217,8 @@ class CorrelationOptions:
     target_components: str = option("", "Fractions u,v of the variance of target trials: speaker, utterance")
     nontarget_components: str = option(
         "",
-        "Fractions u,v,p,q of the variance of nontarget trials: a speaker, an utterance, the pair of speakers, "
-        "an utterance with a speaker",
+        "Fractions u,v,p,q of the variance of nontarget trials: a speaker, an utterance, the pair of "
+        "speakers, an utterance with a speaker",
     )
 
     def read(self):

@@ -50,7 +50,7 @@ class DependenceOptions:
 
 
 def trial_losses(scores, is_target, p_target=0.5):
-    """Cross entropies (N,) of scores (N,), LLRs: ln(1 + e^-(s + t)) of targets, ln(1 + e^(s + t)) of nontargets.
+    """Cross entropies (N,) of scores (N,), LLRs: ln(1 + e^-(s + t)) of targets, ln(1 + e^(s + t)) of others.
 
     t = ln(p / (1 - p)) of the prior p.
     """
@@ -61,8 +61,8 @@ def trial_losses(scores, is_target, p_target=0.5):
 class Dependence(NamedTuple):
     """What was found of one class: num_trials, mean, variance of the values, and for each kind of pairs
 
-    ``counts``: number of unordered pairs of trials; ``measured``: correlation as averaged, None without pairs;
-    ``correlations``: of the fitted ``components``; ``errors``: standard errors of ``correlations``, or None.
+    ``counts``: number of unordered pairs of trials; ``measured``: correlation as averaged, None without
+    pairs; ``correlations``: of the fitted ``components``; ``errors``: their standard errors, or None.
     """
 
     num_trials: int
@@ -82,7 +82,7 @@ class Dependence(NamedTuple):
 def estimate(sharing, values, speakers=None, num_groups=0):
     """Dependence of N trials of one class with ``values`` (N,).
 
-    ``speakers`` (2,N): numbers of both speakers, and ``num_groups`` of them to leave out in turn (jackknife), for
+    ``speakers`` (2,N): numbers of both speakers, of whom ``num_groups`` groups are left out in turn for
     standard errors. VoxarkError for values that do not vary, or trials too few.
     """
     components, moments = _fit(sharing, values)
@@ -124,7 +124,7 @@ def _fit(sharing, values):
     sums = sharing.pair_sums(centred)
     variance = sums["same"] / len(sharing)
     if not variance > 1e-24 * max(mean * mean, 1e-300):
-        raise VoxarkError("all values of a class are the same, so that nothing can be said of their correlations")
+        raise VoxarkError("all values of a class are the same: nothing can be said of their correlations")
     moments = _Moments(sums, sharing.pair_counts(), mean, variance)
     return fit_components(sharing, moments.sums, moments.counts), moments
 
@@ -172,7 +172,8 @@ def expected_sums(sharing, counts):
 def _identified(sharing, counts):
     """The components that can be told from the single trial's: those whose kind of pairs occurs."""
     letters = [LETTERS[name] for name in (*sharing.factors, "self")]
-    kind_of = {"u": "c2", "v": "c1"} if "c1" in sharing.kinds else {"u": "c_s", "v": "c_u", "p": "c_ss", "q": "c_us"}
+    of_nontargets = {"u": "c_s", "v": "c_u", "p": "c_ss", "q": "c_us"}
+    kind_of = {"u": "c2", "v": "c1"} if "c1" in sharing.kinds else of_nontargets
     return [place for place, letter in enumerate(letters) if letter == "e" or counts[kind_of[letter]]]
 
 

@@ -12,14 +12,14 @@ import numpy as np
 from voxark import tables
 from voxark.backend.dplda_objective import CountWeights
 from voxark.backend.vector_table import collect_vectors
+from voxark.calibration.logistic import prior_weighted_loss
 from voxark.errors import VoxarkError
 from voxark.gmm.init import seeded_rng
 from voxark.io.streams import open_input
+from voxark.metrics import Roc
 from voxark.options import option
-from voxark.calibration.logistic import prior_weighted_loss
 from voxark.trials.joining import require_labels
 from voxark.trials.lists import read_scores, read_trials
-from voxark.metrics import Roc
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,9 @@ def read_vectors(vectors_rspecifier, utt2spk_rspecifier, counts, progress=lambda
     with tables.open_reader("token", utt2spk_rspecifier) as reader:
         utt2spk = dict(reader)
     with tables.open_reader("vec", vectors_rspecifier) as vectors:
-        table = collect_vectors(progress(vectors), utt2spk, lambda key: counts.fail(key, "has no speaker in utt2spk"))
+        table = collect_vectors(
+            progress(vectors), utt2spk, lambda key: counts.fail(key, "has no speaker in utt2spk")
+        )
     counts.leave_out(len(vectors.skipped), vectors.skipped)
     if not table.keys:
         raise VoxarkError(f"{vectors_rspecifier}: no vector of an utterance that {utt2spk_rspecifier} has")
@@ -76,9 +78,13 @@ def read_vectors(vectors_rspecifier, utt2spk_rspecifier, counts, progress=lambda
 def check_trainable(vectors):
     """Raise VoxarkError unless there are two speakers, and one with two vectors."""
     if len(vectors.speakers) < 2:
-        raise VoxarkError(f"the vectors are of one speaker only ({vectors.speakers[0]}): at least two are needed")
+        raise VoxarkError(
+            f"the vectors are of one speaker only ({vectors.speakers[0]}): at least two are needed"
+        )
     if len(vectors.keys) == len(vectors.speakers):
-        raise VoxarkError(f"no speaker has two vectors ({len(vectors.speakers)} speakers): there is no target trial")
+        raise VoxarkError(
+            f"no speaker has two vectors ({len(vectors.speakers)} speakers): there is no target trial"
+        )
 
 
 def read_labels(rspecifier, keys, what):
@@ -87,7 +93,9 @@ def read_labels(rspecifier, keys, what):
         table = dict(reader)
     missing = [key for key in keys if key not in table]
     if missing:
-        raise VoxarkError(f"{missing[0]}: {rspecifier} has no {what} of it ({len(missing)} of {len(keys)} lack one)")
+        raise VoxarkError(
+            f"{missing[0]}: {rspecifier} has no {what} of it ({len(missing)} of {len(keys)} lack one)"
+        )
     return np.unique([table[key] for key in keys], return_inverse=True)[1]
 
 
@@ -100,8 +108,10 @@ def read_pair_weights(rxfilename, vectors):
 
     pairs = read_scores(rxfilename)
     row = {key: place for place, key in enumerate(vectors.keys)}
-    enroll, test = (np.array([row.get(key, -1) for key in ids], np.int64)[numbers]
-                    for ids, numbers in ((pairs.enroll_ids, pairs.enroll), (pairs.test_ids, pairs.test)))
+    enroll, test = (
+        np.array([row.get(key, -1) for key in ids], np.int64)[numbers]
+        for ids, numbers in ((pairs.enroll_ids, pairs.enroll), (pairs.test_ids, pairs.test))
+    )
     usable = (enroll >= 0) & (test >= 0) & (enroll != test)
     if not np.isfinite(pairs.scores[usable]).all():
         raise VoxarkError(f"{rxfilename}: weights of trials must be finite")
@@ -126,8 +136,10 @@ def read_count_weights(rxfilename):
                 if (kind, len(counts)) not in (("target", 1), ("nontarget", 2)) or not np.isfinite(weight):
                     raise ValueError
             except ValueError:
-                raise VoxarkError(f"{source.name}:{number}: expected `target <n> <weight>` or `nontarget <n> <m> "
-                                  f"<weight>`, found {line.decode(errors='replace').strip()!r}") from None
+                raise VoxarkError(
+                    f"{source.name}:{number}: expected `target <n> <weight>` or `nontarget <n> <m> "
+                    f"<weight>`, found {line.decode(errors='replace').strip()!r}"
+                ) from None
             if len(counts) == 1:
                 target[counts[0]] = weight
             else:
@@ -147,7 +159,8 @@ class DevelopmentOptions:
     dev_utt2spk: str = option("", "Their speakers (rspecifier): all pairs are trials")
     dev_trials: str = option("", "Their trials, with labels, in place of all pairs")
     dev_share: float = option(
-        0.1, "Without --dev-vectors: the share of the speakers to hold out for it (0: train on all, to the end)"
+        0.1,
+        "Without --dev-vectors: the share of the speakers to hold out for it (0: train on all, to the end)",
     )
 
     def check(self):
@@ -167,7 +180,7 @@ class Figures(NamedTuple):
 
 
 class Development(NamedTuple):
-    """x (N,D), trials of its rows ``enroll``, ``test`` (T,) with ``target`` (T,) bool, at the prior p_target."""
+    """x (N,D), trials of its rows ``enroll``, ``test`` (T,), ``target`` (T,) bool, at the prior p_target."""
 
     x: np.ndarray
     enroll: np.ndarray
@@ -206,21 +219,25 @@ def all_pairs(vectors, p_target, srand=0):
         firsts = np.cumsum(counts) - counts
         of_speakers = [np.stack(np.triu_indices(n, 1)) + first for n, first in zip(counts, firsts)]
         enroll, test = np.concatenate(of_speakers, axis=1)[:, :MAX_TRIALS]
-        pairs = np.sort(seeded_rng(srand, "development trials").integers(number, size=(2, MAX_TRIALS)), axis=0)
+        pairs = np.sort(
+            seeded_rng(srand, "development trials").integers(number, size=(2, MAX_TRIALS)), axis=0
+        )
         pairs = np.unique(pairs[:, labels[pairs[0]] != labels[pairs[1]]], axis=1)
         enroll, test = np.append(enroll, pairs[0]), np.append(test, pairs[1])
     return Development(vectors.x, enroll, test, labels[enroll] == labels[test], p_target)
 
 
 def listed_trials(rxfilename, table, p_target):
-    """Development of the labelled trials of a file, of a VectorTable; VoxarkError for an id without a vector."""
+    """Development of a file's labelled trials, of a VectorTable; VoxarkError for an id without a vector."""
     trials = read_trials(rxfilename)
     require_labels(trials)
     sides = []
     for ids, numbers in ((trials.enroll_ids, trials.enroll), (trials.test_ids, trials.test)):
         rows = table.rows_of(ids)
         if (rows < 0).any():
-            raise VoxarkError(f"{ids[int(np.argmin(rows))]}: is in {rxfilename}, but has no vector in --dev-vectors")
+            raise VoxarkError(
+                f"{ids[int(np.argmin(rows))]}: is in {rxfilename}, but has no vector in --dev-vectors"
+            )
         sides.append(rows[numbers])
     return Development(np.asarray(table.x, np.float64), *sides, trials.target, p_target)
 
@@ -238,11 +255,15 @@ def open_development(options, vectors, p_target, srand, counts):
         check_trainable(others)
         shared = sorted(set(others.speakers) & set(vectors.speakers))
         if shared:
-            logger.warning("%d speakers are in both training and development data, %s first", len(shared), shared[0])
+            logger.warning(
+                "%d speakers are in both training and development data, %s first", len(shared), shared[0]
+            )
         development = all_pairs(others, p_target, srand)
     if development.x.shape[1] != vectors.x.shape[1]:
-        raise VoxarkError(f"the development vectors have dimension {development.x.shape[1]}, those to train on "
-                          f"{vectors.x.shape[1]}")
+        raise VoxarkError(
+            f"the development vectors have dimension {development.x.shape[1]}, those to train on "
+            f"{vectors.x.shape[1]}"
+        )
     check_both_classes(development)
     return vectors, development
 
@@ -250,7 +271,9 @@ def open_development(options, vectors, p_target, srand, counts):
 def check_both_classes(development):
     """Raise VoxarkError unless there are target and nontarget trials."""
     if development.target.all() or not development.target.any():
-        raise VoxarkError("the development trials are all of one kind: target and nontarget trials are needed")
+        raise VoxarkError(
+            "the development trials are all of one kind: target and nontarget trials are needed"
+        )
 
 
 def hold_out(vectors, share, p_target, srand=0):

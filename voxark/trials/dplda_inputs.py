@@ -36,14 +36,18 @@ _LONGEST_NAME = 16  # bytes from the start of a model file that its kind's name 
 class TrialOptions:
     """Which pairs of vectors are trials, and how much each counts within its class."""
 
-    exclude_same: str = option("", "Table of a label of each vector (its recording): pairs that share it do not count")
+    exclude_same: str = option(
+        "", "Table of a label of each vector (its recording): pairs that share it do not count"
+    )
     trial_weights: str = option(
         "uniform",
-        "uniform, blue (by --correlations or --c: least variance), or a list `<enroll> <test> <weight>` of the pairs "
-        "that count",
+        "uniform, blue (by --correlations or --c: least variance), or a list `<enroll> <test> <weight>` of "
+        "the pairs that count",
     )
     count_weights: str = option(
-        "", "Weights by the speakers' numbers of vectors: lines `target <n> <weight>`, `nontarget <n> <m> <weight>`"
+        "",
+        "Weights by the speakers' numbers of vectors: lines `target <n> <weight>` and "
+        "`nontarget <n> <m> <weight>`",
     )
 
     def check(self):
@@ -61,11 +65,13 @@ class Inputs(NamedTuple):
 
 
 def read_inputs(vectors_rspecifier, utt2spk_rspecifier, options, counts, progress):
-    """Read the Inputs; ``options``: DevelopmentOptions, TrialOptions, CorrelationOptions, DpldaTrainingOptions."""
+    """Read the Inputs; options: Development-, Trial-, Correlation-, DpldaTrainingOptions, a tuple."""
     development, trials, correlation, training = options
     correlations = correlation.read()
     if (correlations != (None, None)) != (trials.trial_weights == "blue"):
-        raise VoxarkError("--trial-weights=blue and the correlations of trials (--correlations, --c) go together")
+        raise VoxarkError(
+            "--trial-weights=blue and the correlations of trials (--correlations, --c) go together"
+        )
     everything = read_vectors(vectors_rspecifier, utt2spk_rspecifier, counts, progress)
     check_trainable(everything)
     vectors, judged = open_development(development, everything, training.p_target, training.srand, counts)
@@ -94,13 +100,17 @@ def blue_weights(counts, correlations):
         target = dict(zip(found.n.tolist(), found.relative.tolist()))
     if correlations.nontarget is not None:
         found = nontarget_classes(counts, correlations.nontarget)
-        nontarget = {(n, m): found.relative[i, j] for i, n in enumerate(found.n.tolist())
-                     for j, m in enumerate(found.n.tolist()) if n <= m}
+        nontarget = {
+            (n, m): found.relative[i, j]
+            for i, n in enumerate(found.n.tolist())
+            for j, m in enumerate(found.n.tolist())
+            if n <= m
+        }
     return CountWeights(target, nontarget)
 
 
 def open_start(rxfilename, kind, plda_options, vectors, diagonal):
-    """(Space, Dplda in it) to start from: of a model file, a PLDA or a DPLDA, or of the vectors (``kind``)."""
+    """(Space, Dplda in it) to start from: of a file of a PLDA or DPLDA, or of the vectors (``kind``)."""
     source = None
     if rxfilename:
         source = read_plda_or_dplda(rxfilename)

@@ -55,13 +55,17 @@ def read_joined(trials_rxfilename, scores_rxfilenames, options, counts=None, nee
 
     Trials lacking the score of a system are missing, and left out for all systems if ``options``
     (JoinOptions) allow it. ``counts`` (cli.Counts, or None) is told of the joined and of the missing trials.
-    With ``need_labels`` a list without labels is refused. VoxarkError for what is not allowed.
+    With ``need_labels`` a list without labels, or of one class, is refused. VoxarkError for what is not
+    allowed.
     """
     check_one_standard_input(trials_rxfilename, *scores_rxfilenames)
     trials = read_trials(trials_rxfilename)
-    if need_labels:
-        require_labels(trials)
-    return join_scores(trials, scores_rxfilenames, options, counts)
+    if not need_labels:
+        return join_scores(trials, scores_rxfilenames, options, counts)
+    require_labels(trials)
+    joined = join_scores(trials, scores_rxfilenames, options, counts)
+    require_both_classes(trials.name, len(joined.trials), np.count_nonzero(joined.trials.target))
+    return joined
 
 
 def join_scores(trials, scores_rxfilenames, options, counts=None):
@@ -85,6 +89,29 @@ def require_labels(trials):
     """Refuse a list without labels."""
     if trials.target is None:
         raise VoxarkError(f"{trials.name}: has no third column target|nontarget, which is needed here")
+
+
+def require_both_classes(name, num_trials, num_target):
+    """Refuse joined trials of which none is a target, or none a nontarget."""
+    for number, what in ((num_target, "target"), (num_trials - num_target, "nontarget")):
+        if not number:
+            raise VoxarkError(
+                f"{name}: no {what} trials among the {num_trials} that have a score: both classes are needed"
+            )
+
+
+def check_weights(trials, weights, name):
+    """Refuse weights (N,) of the list ``name`` that are negative or infinite, or all zero in a class."""
+    bad = ~((weights >= 0) & np.isfinite(weights))
+    if bad.any():
+        first = np.argmax(bad)
+        raise VoxarkError(
+            f"{name}: the weight of {trials.pair(first)} is {weights[first]:g}: it must be finite and not "
+            "negative"
+        )
+    for chosen, what in ((trials.target, "target"), (~trials.target, "nontarget")):
+        if not weights[chosen].any():
+            raise VoxarkError(f"{name}: no {what} trials with a weight: both classes are needed")
 
 
 def check_one_standard_input(*rxfilenames):
@@ -160,11 +187,15 @@ def stream_joined(trials_rxfilename, scores_rxfilename, options, counts=None, ma
         TrialReader(scores_rxfilename, "score") as scored,
     ):
         stream = _Stream(trials, scored, max_in_memory)
-        yield from stream.blocks()
+        num_target = 0
+        for scores, target in stream.blocks():
+            num_target += np.count_nonzero(target)
+            yield scores, target
         missing, extra = stream.waiting()
         join = _Join(options, counts, stream.num_joined + len(missing), stream.num_joined)
         join.judge(missing, extra, np.full(len(missing), -1))
         join.finish(trials.name, stream.num_joined)
+        require_both_classes(trials.name, stream.num_joined, num_target)
 
 
 class _Stream:

@@ -110,8 +110,12 @@ class Sharing:
         squares = [self.number]
         for factor in self.factors.values():
             sums = sum(np.bincount(index, minlength=factor.size) for index in factor.index)
-            squares.append(int(np.sum(sums.astype(object) ** 2)) if sums.max(initial=0) > 1 << 26 else int(sums @ sums))
-        return {kind: sum(m * s for m, s in zip(multiples, squares)) for kind, multiples in self.kinds.items()}
+            is_large = sums.max(initial=0) > 1 << 26  # squares that int64 might not add up
+            squares.append(int(np.sum(sums.astype(object) ** 2)) if is_large else int(sums @ sums))
+        return {
+            kind: sum(multiple * square for multiple, square in zip(multiples, squares))
+            for kind, multiples in self.kinds.items()
+        }
 
     def gram_ones(self):
         """Gram matrices times the vector of ones: (1+F,N) float64, the identity's first."""
@@ -120,12 +124,12 @@ class Sharing:
 
     def select(self, chosen):
         """The Sharing of the trials of a mask (N,)."""
-        factors = {name: Factor(factor.index[:, chosen], factor.size) for name, factor in self.factors.items()}
+        factors = {name: Factor(each.index[:, chosen], each.size) for name, each in self.factors.items()}
         return Sharing(int(np.count_nonzero(chosen)), factors, self.kinds, self.model)
 
 
 def _factor(codes):
-    """A Factor of codes (J,N) >= 0, which are numbered anew where most of the numbers up to them are not used."""
+    """A Factor of codes (J,N) >= 0, numbered anew where most of the numbers up to them are not used."""
     size = int(codes.max(initial=-1)) + 1
     if size > 4 * codes.size + 1024:
         found, index = np.unique(codes, return_inverse=True)
@@ -167,9 +171,8 @@ def classes_of_list(trials, speakers):
     enrolment id of several utterances is an utterance of its own. A trial of an utterance with itself is a
     VoxarkError.
     """
-    number = {}
-    for key in (*trials.enroll_ids, *trials.test_ids):
-        number.setdefault(key, len(number))
+    # numbered by name, so that sums do not depend on the order of the lines
+    number = {key: place for place, key in enumerate(sorted({*trials.enroll_ids, *trials.test_ids}))}
     sides = np.stack(
         (
             np.array([number[key] for key in trials.enroll_ids], np.int64)[trials.enroll],
@@ -197,6 +200,8 @@ def _class_of(sides, speakers, places):
         which = np.arange(len(places))
     else:
         utterances, both = utterances[:, first], both[:, first]
-    is_target = both[0, 0] == both[1, 0]
-    sharing = Sharing.of_targets(utterances, both[0]) if is_target else Sharing.of_nontargets(utterances, both)
+    if both[0, 0] == both[1, 0]:
+        sharing = Sharing.of_targets(utterances, both[0])
+    else:
+        sharing = Sharing.of_nontargets(utterances, both)
     return ClassOfList(sharing, places, which, both, utterances)

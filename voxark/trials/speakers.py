@@ -1,6 +1,5 @@
-"""Who speaks on the two sides of each trial: what intervals need, because trials share speakers."""
+"""Who speaks on the two sides of each trial."""
 
-import logging
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,10 +8,6 @@ import numpy as np
 from voxark import tables
 from voxark.errors import VoxarkError
 from voxark.options import option
-
-logger = logging.getLogger(__name__)
-
-FEW_SPEAKERS = 5  # with fewer, an interval over speakers says next to nothing
 
 
 @dataclass
@@ -57,11 +52,10 @@ class TrialSpeakers(NamedTuple):
 def speakers_of(trials, options):
     """TrialSpeakers of a TrialList, by the tables that SpeakerOptions name.
 
-    An id without a speaker, and a label that the speakers contradict, is a VoxarkError; few speakers give a
-    warning.
+    An id without a speaker, and a label that the speakers contradict, is a VoxarkError.
     """
     if not options.utt2spk:
-        raise VoxarkError("intervals over speakers need --utt2spk=<table>, the speaker of each utterance")
+        raise VoxarkError("--utt2spk=<table> is needed: the speaker of each utterance")
     utt2spk = tables.read_table("token", options.utt2spk)
     enroll_table = {**utt2spk, **(tables.read_table("token", options.enroll_utt2spk) if options.enroll_utt2spk else {})}
     for speaker in list(enroll_table.values()):
@@ -81,12 +75,6 @@ def speakers_of(trials, options):
     )
     if trials.target is not None:
         check_labels(trials, speakers)
-    if len(names) < FEW_SPEAKERS:
-        logger.warning(
-            "%s: only %d speakers: intervals over speakers are hardly more than a guess",
-            trials.name,
-            len(names),
-        )
     return speakers
 
 

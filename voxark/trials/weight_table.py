@@ -29,8 +29,9 @@ def _write_targets(out, targets, components, weights):
     counts = utterances_of_speakers(targets)
     n_of_trial = counts[targets.speakers[0]][targets.which]
     forms = target_classes(counts, components)
+    number = int(forms.num_trials @ forms.num_speakers)
     out.write(
-        f"# targets: {_correlations(components)}. All pairs of these utterances: {forms.num_trials @ forms.num_speakers} trials "
+        f"# targets: {_correlations(components)}. All pairs of these utterances: {number} trials "
         f"worth {1 / forms.variance:.1f}, with equal weights {1 / forms.uniform_variance:.1f}\n"
         "# utterances n  speakers  trials  mean weight  speaker's sum | all pairs: w(n)  N(n)w(n)\n"
     )
@@ -58,14 +59,17 @@ def _write_nontargets(out, nontargets, components, weights):
     code = of_trial[0] * width + of_trial[1]
     found, where = np.unique(code, return_inverse=True)
     sums, sizes = np.bincount(where, weights), np.bincount(where)
+    low, high = np.sort(nontargets.speakers, axis=0).astype(np.int64)
+    pairs = np.unique(low * len(counts) + high)  # of speakers who meet in the list
+    of_pair = np.sort(counts[np.stack(np.divmod(pairs, len(counts)))], axis=0)
+    num_pairs = np.bincount(np.searchsorted(found, of_pair[0] * width + of_pair[1]), minlength=len(found))
     place = {n: number for number, n in enumerate(forms.n.tolist())}
     for number, pair in enumerate(found.tolist()):
         n, m = divmod(pair, width)
         relative = float(forms.relative[place[n], place[m]])
-        num_pairs = forms.num_trials[place[n], place[m]] / (n * m)
         out.write(
             f"{n:10d} {m:6d}  {sizes[number]:6d}  {sums[number] / sizes[number]:11.5f}  "
-            f"{sums[number] / num_pairs:13.4f} | {relative:17.5f}  {relative * n * m:9.4f}\n"
+            f"{sums[number] / num_pairs[number]:13.4f} | {relative:17.5f}  {relative * n * m:9.4f}\n"
         )
 
 

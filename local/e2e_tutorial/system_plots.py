@@ -1,0 +1,28 @@
+"""What the pictures of trained systems share: a column of each system's seeds, with their mean and its error."""
+
+from spread import Mean, number_of
+from voxark.report.drawing import INK, MUTED
+
+MEASURES = {"eer": ("EER (%)", 100.0), "cllr": ("Cllr", 1.0)}
+
+
+def column(axes, place, values, color, scale=1.0, marker="o", label=None):
+    """Seeds' values ({seed: number}) as dots in a column, their mean as a line with two standard errors."""
+    mean = Mean.of(list(values.values()))
+    shifts = [0.16 * (k - (len(values) - 1) / 2) / max(len(values) - 1, 1) for k in range(len(values))]
+    dots = [scale * value for value in values.values()]
+    axes.plot([place + shift for shift in shifts], dots, marker, color=color, markersize=4.5, alpha=0.55)
+    error = 0.0 if mean.error != mean.error else 2.0 * scale * mean.error
+    axes.errorbar([place], [scale * mean.value], [error], fmt="_", color=color, markersize=22, capsize=5, label=label)
+    return mean
+
+
+def true_value(rows, name):
+    """The measure of the true log-likelihood ratios."""
+    return number_of(next(row for row in rows if row["system"] == "true"), name)
+
+
+def mark_truth(axes, value, label="true LLRs"):
+    """A line at what the true log-likelihood ratios reach."""
+    axes.axhline(value, color=INK, linestyle=":", linewidth=1.3, label=label)
+    axes.tick_params(color=MUTED)

@@ -1,0 +1,1 @@
+"""End-to-end verification: batches, extractors, scorers, losses and exact gradients in bounded memory."""

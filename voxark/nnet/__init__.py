@@ -1,0 +1,1 @@
+"""Neural networks: layers, workers, schedule, checkpoints; shared by what trains networks."""

@@ -1,1 +1,0 @@
-from voxark.calibration.model_file import *  # noqa: F401,F403 - moved

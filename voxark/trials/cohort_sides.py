@@ -1,1 +1,0 @@
-from voxark.scoring.cohort_sides import *  # noqa: F401,F403 - moved

@@ -1,1 +1,0 @@
-from voxark.metrics.error_report import *  # noqa: F401,F403 - moved

@@ -1,1 +1,0 @@
-from voxark.metrics.intervals import *  # noqa: F401,F403 - moved

@@ -1,1 +1,0 @@
-from voxark.metrics.measures import *  # noqa: F401,F403 - moved

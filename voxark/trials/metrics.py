@@ -1,1 +1,0 @@
-from voxark.metrics import *  # noqa: F401,F403 - moved

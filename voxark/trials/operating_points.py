@@ -1,1 +1,0 @@
-from voxark.metrics.operating_points import *  # noqa: F401,F403 - moved

@@ -1,1 +1,0 @@
-from voxark.calibration.pav import *  # noqa: F401,F403 - moved

@@ -1,1 +1,0 @@
-from voxark.metrics.report_formats import *  # noqa: F401,F403 - moved

@@ -1,1 +1,0 @@
-from voxark.scoring.run import *  # noqa: F401,F403 - moved
