@@ -18,7 +18,7 @@ from voxark.e2e.extractors import Extractor
 from voxark.e2e.front import scaled_to_length
 from voxark.errors import VoxarkError
 from voxark.gmm.full import FullGmm
-from voxark.nnet.layers import FrozenNorm
+from voxark.nnet.layers import FrozenNorm, TdnnLayer
 
 LEAST_LOGIT = -1e4  # a component of weight 0: its posterior is 0, its parameters are finite
 
@@ -60,16 +60,14 @@ class LearnedPosteriors(nn.Module):
     def __init__(self, dim, num_gauss, channels, context):
         super().__init__()
         self.context = context
-        self.first = nn.Conv1d(dim, channels, 2 * context + 1)
-        self.second = nn.Linear(channels, channels)
+        self.hidden = nn.Sequential(TdnnLayer(dim, channels, range(-context, context + 1), "none"),
+                                    TdnnLayer(channels, channels, (0,), "none"))
         self.output = nn.Linear(channels, num_gauss)
-        self.relus = nn.ModuleList((nn.ReLU(), nn.ReLU()))
 
     def forward(self, z):
         """Log-posteriors (B,T,C) of frames z (B,T,D)."""
         padded = F.pad(z.transpose(1, 2), (self.context, self.context), mode="replicate")
-        hidden = self.relus[0](self.first(padded)).transpose(1, 2)
-        return self.output(self.relus[1](self.second(hidden))).log_softmax(-1)
+        return self.output(self.hidden(padded).transpose(1, 2)).log_softmax(-1)
 
 
 class IvectorLayer(nn.Module):
@@ -98,7 +96,7 @@ class IvectorLayer(nn.Module):
 
     def _quadratic(self):
         """The V_c'V_c as (C,R*R); without gradients they are kept as long as v does not change."""
-        mark = (self.v.data_ptr(), self.v._version, self.v.device)
+        mark = (self.v.data_ptr(), self.v._version, self.v.dtype, self.v.device)
         if not torch.is_grad_enabled() and self._kept is not None and self._kept[0] == mark:
             return self._kept[1]
         v = self.v.double()

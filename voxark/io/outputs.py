@@ -195,11 +195,11 @@ class Output:
 def check_outputs(*wxfilenames):
     """Raise VoxarkError if a file cannot be written, or two have the same name: before the work they are for.
 
-    Names are wxfilenames or wspecifiers. Leaves everything as it is. Empty names, commands and devices are
-    not asked; standard output is asked for once.
+    Leaves everything as it is. Empty names, commands and devices are not asked; standard output may be named
+    once. Of a wspecifier give its :func:`~voxark.io.specifiers.output_files`.
     """
     seen = set()
-    for name in itertools.chain.from_iterable(map(_file_names, wxfilenames)):
+    for name in map(str.strip, wxfilenames):
         final = name if name == "-" else os.path.realpath(name)
         is_special = os.path.exists(final) and not (os.path.isfile(final) or os.path.isdir(final))
         if not name or name.startswith("|") or is_special:
@@ -210,16 +210,6 @@ def check_outputs(*wxfilenames):
         seen.add(final)
         if name != "-":
             Output(name).abort()
-
-
-def _file_names(output):
-    """The names of the files of a wxfilename (itself) or of a wspecifier."""
-    from voxark.io.specifiers import is_specifier, parse_wspecifier
-
-    if not is_specifier(output):
-        return [output.strip()]
-    specifier = parse_wspecifier(output)
-    return [name.strip() for name in (specifier.ark, specifier.scp) if name]
 
 
 class TextOutput(Output):

@@ -71,6 +71,14 @@ def parse_wspecifier(text):
     return Specifier(ark, scp.strip(), flags)
 
 
+def output_files(text):
+    """The wxfilenames of a wspecifier; of what is none, itself."""
+    if not is_specifier(text):
+        return [text]
+    specifier = parse_wspecifier(text)
+    return [name for name in (specifier.ark, specifier.scp) if name]
+
+
 # ----------------------------------------------------------------------------------------------------- ranges
 
 _RANGE = re.compile(r"\[([0-9:,]+)\]$")

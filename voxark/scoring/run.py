@@ -7,6 +7,7 @@ import numpy as np
 from voxark import tables
 from voxark.errors import VoxarkError
 from voxark.io.outputs import Output, check_outputs
+from voxark.io.specifiers import output_files
 from voxark.scoring.backends import check_mode, open_backend
 from voxark.scoring.dense import read_keys, score_dense, write_dense, write_keys
 from voxark.scoring.enrolment import read_sides
@@ -164,7 +165,7 @@ def score_every_pair(inputs, options, matrix_wspecifier, enroll_keys_wxfilename,
 
     Writes the matrix and the lists of keys; returns a Summary of the scores.
     """
-    check_outputs(matrix_wspecifier, enroll_keys_wxfilename, test_keys_wxfilename)
+    check_outputs(*output_files(matrix_wspecifier), enroll_keys_wxfilename, test_keys_wxfilename)
     model_ids = read_keys(options.enroll_list) if options.enroll_list else None
     test_ids = read_keys(options.test_list) if options.test_list else None
     sides, missing = inputs.read(model_ids, test_ids), inputs.missing

@@ -1,0 +1,202 @@
+"""The network built like an i-vector system: it is the system exactly, learns to imitate it, stays near it."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from helpers import run, save_ark, write_lines
+
+torch = pytest.importorskip("torch")
+
+from voxark import tables  # noqa: E402
+from voxark.backend.class_stats import accumulate as class_stats  # noqa: E402
+from voxark.backend.lda import LdaOptions, train_lda  # noqa: E402
+from voxark.backend.plda_em import PldaTrainingOptions, train_plda  # noqa: E402
+from voxark.backend.vectors import length_normalize, transform  # noqa: E402
+from voxark.e2e.chunks import NormalizeOptions  # noqa: E402
+from voxark.e2e.extractors import build_extractor, embed  # noqa: E402
+from voxark.e2e.init_penalty import InitPenalty, parse_penalties  # noqa: E402
+from voxark.e2e.ivec_mimic_options import LayerOptions, MimicOptions  # noqa: E402
+from voxark.e2e.ivec_mimic_start import System, UtteranceSample, exact_model, mimic_model  # noqa: E402
+from voxark.e2e.model import load_model, save_model  # noqa: E402
+from voxark.errors import VoxarkError  # noqa: E402
+from voxark.gmm.diag import DiagGmm  # noqa: E402
+from voxark.gmm.full import FullGmm  # noqa: E402
+from voxark.gmm.model import write_gmm  # noqa: E402
+from voxark.io.posteriors import Posteriors  # noqa: E402
+from voxark.ivector.baum_welch import Scatter, baum_welch  # noqa: E402
+from voxark.ivector.e_step import EStep, accumulate  # noqa: E402
+from voxark.ivector.extractor import ExtractorOptions, initial_extractor  # noqa: E402
+from voxark.ivector.m_step import EstimationOptions, m_step  # noqa: E402
+from voxark.ivector.utterances import ExtractionOptions  # noqa: E402
+
+torch.set_num_threads(1)
+SPEAKERS, SESSIONS, C, D, R, LDA = 40, 5, 6, 4, 8, 5
+NO_CMN = NormalizeOptions(cmn="none")
+
+
+class Baseline(NamedTuple):
+    """A System trained on features, its i-vectors (N,R), the vectors (N,d) that its PLDA scores."""
+
+    system: System
+    features: list
+    speakers: np.ndarray
+    ivectors: np.ndarray
+    vectors: np.ndarray
+
+
+def draw_features(rng, gmm):
+    """Features whose components' means move with speaker and session: an i-vector model is true of them."""
+    basis = 0.8 * rng.standard_normal((C, D, 6))
+    roots = np.linalg.cholesky(gmm.covars)
+    features = []
+    for _ in range(SPEAKERS):
+        voice = rng.standard_normal(6)
+        for _ in range(SESSIONS):
+            means = gmm.means + basis @ (voice + 0.5 * rng.standard_normal(6))
+            component = rng.choice(C, size=int(rng.integers(60, 120)), p=gmm.weights)
+            noise = np.einsum("tde,te->td", roots[component], rng.standard_normal((len(component), D)))
+            features.append((means[component] + noise).astype(np.float32))
+    return features, np.repeat(np.arange(SPEAKERS), SESSIONS)
+
+
+def all_posteriors(gmm, x):
+    """Posteriors of every component of a GMM, in double precision."""
+    logs = gmm.component_log_likelihoods(x)
+    post = np.exp(logs - logs.max(axis=1, keepdims=True))
+    post /= post.sum(axis=1, keepdims=True)
+    shape = np.full(len(x), gmm.num_gauss, np.int32)
+    return Posteriors(shape, np.tile(np.arange(gmm.num_gauss, dtype=np.int32), len(x)), post.ravel())
+
+
+def train_baseline(gmm, features, speakers, kaldi_compat=False):
+    """Train i-vectors, LDA and PLDA with the toolkit's own functions."""
+    posteriors, scatter = [all_posteriors(gmm, x) for x in features], Scatter.zeros(C, D)
+    n, f = baum_welch(features, posteriors, C, None, scatter)
+    full = gmm if isinstance(gmm, FullGmm) else gmm.to_full()
+    extractor = initial_extractor(full, ExtractorOptions(ivector_dim=R, kaldi_compat=kaldi_compat))
+    for _ in range(5):
+        extractor, _ = m_step(extractor, accumulate(extractor, [(n, f)], scatter),
+                              EstimationOptions(gaussian_min_count=10.0))
+    ivectors = EStep(extractor).means(n, f)
+    mean = ivectors.mean(axis=0)
+    lda = train_lda(ivectors - mean, speakers, LdaOptions(dim=LDA))
+    vectors = length_normalize(transform(ivectors - mean, lda))
+    plda = train_plda(class_stats(vectors, speakers), PldaTrainingOptions(num_em_iters=5))
+    return Baseline(System(gmm, extractor, plda, mean, lda), features, speakers, ivectors, vectors)
+
+
+@pytest.fixture(scope="module")
+def baseline():
+    """A system with a full-covariance UBM, and its data: far from the origin, of unequal scales."""
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((C, D, D)) / 2
+    covars = np.eye(D) + root @ np.swapaxes(root, 1, 2)
+    gmm = FullGmm(rng.dirichlet(np.full(C, 5.0)), 4.0 * rng.standard_normal((C, D)), covars)
+    features, speakers = draw_features(rng, gmm)
+    scale, shift = np.array([1.0, 5.0, 0.2, 2.0]), np.array([30.0, -10.0, 3.0, 0.0])
+    moved = FullGmm(gmm.weights, gmm.means * scale + shift, gmm.covars * np.multiply.outer(scale, scale))
+    features = [(x * scale + shift).astype(np.float32) for x in features]
+    return train_baseline(moved, features, speakers)
+
+
+def plda_scores(baseline):
+    """PLDA scores of all pairs of the system's vectors."""
+    projected = baseline.system.plda.project(baseline.vectors)
+    return baseline.system.plda.llr(projected, projected)
+
+
+@pytest.mark.parametrize("kind", ["full", "diagonal", "kaldi"])
+def test_exact_is_the_system(kind, baseline, tmp_path):
+    if kind != "full":
+        gmm = baseline.system.gmm.to_diag() if kind == "diagonal" else baseline.system.gmm
+        baseline = train_baseline(gmm, baseline.features, baseline.speakers, kind == "kaldi")
+        assert isinstance(baseline.system.gmm, DiagGmm) == (kind == "diagonal")
+    model = exact_model(baseline.system, NO_CMN, ExtractionOptions())
+    expected = plda_scores(baseline)
+    with torch.no_grad():
+        ivectors = torch.cat([model.extractor(torch.from_numpy(x[None]).double()) for x in baseline.features])
+        scores = model.scorer(ivectors).numpy()
+    assert abs(ivectors.numpy() - baseline.ivectors).max() < 1e-6 * abs(baseline.ivectors).max()
+    assert abs(scores - expected).max() < 1e-5
+    save_model(tmp_path / "exact", model.float())
+    single = load_model(tmp_path / "exact")
+    found = embed(single, baseline.features)
+    assert abs(found - baseline.ivectors).max() < 1e-4 * abs(baseline.ivectors).max()
+    assert abs(single.scorer.score_numpy(found) - expected).max() < 1e-3
+
+
+def test_counts_are_weighted_and_limited(baseline):
+    """--acoustic-weight and --max-count do to statistics what extract-ivectors does."""
+    x, extraction = baseline.features[0], ExtractionOptions(acoustic_weight=0.5, max_count=20.0)
+    model = exact_model(baseline.system, NO_CMN, extraction)
+    post = all_posteriors(baseline.system.gmm, x)
+    n, f = baum_welch([x], [post], C, [extraction.scale(post)])
+    expected = EStep(baseline.system.extractor).means(n, f)
+    assert n.sum() == pytest.approx(20.0)
+    found = model(torch.from_numpy(x[None]).double()).detach().numpy()
+    assert np.allclose(found, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_exact_has_gradients_and_sees_its_updates(baseline):
+    """Every parameter's gradient is that of finite differences; kept products follow the parameters."""
+    model = exact_model(baseline.system, NO_CMN, ExtractionOptions())
+    x = torch.from_numpy(np.stack([x[:30] for x in baseline.features[:3]])).double()
+    weight = torch.from_numpy(np.random.default_rng(1).standard_normal((3, R)))
+    with torch.no_grad():
+        model(x)  # keeps products
+    (model(x) * weight).sum().backward()
+    for name, parameter in model.extractor.named_parameters():
+        direction = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)).double()
+        step, values = 1e-5, []
+        for sign in (1, -2):
+            with torch.no_grad():
+                parameter += sign * step * direction
+                values.append(float((model(x) * weight).sum()))
+        with torch.no_grad():
+            parameter += step * direction
+        expected = (values[0] - values[1]) / (2 * step)
+        assert float((parameter.grad * direction).sum()) == pytest.approx(expected, rel=1e-4, abs=1e-6), name
+
+
+def test_sizes_that_disagree_are_refused(baseline):
+    smaller = baseline.system.gmm.to_diag()
+    smaller = DiagGmm(smaller.weights[:3] / smaller.weights[:3].sum(), smaller.means[:3], smaller.variances[:3])
+    with pytest.raises(VoxarkError, match=r"UBM has .* \(3, 4\)"):
+        exact_model(baseline.system._replace(gmm=smaller), NO_CMN, ExtractionOptions())
+    with pytest.raises(VoxarkError, match="PLDA model has dimension 5"):
+        exact_model(baseline.system._replace(lda=None), NO_CMN, ExtractionOptions())
+
+
+def test_a_component_of_weight_zero_is_never_chosen(baseline):
+    gmm = baseline.system.gmm
+    weights = np.append(gmm.weights[:-1] / gmm.weights[:-1].sum(), 0.0)
+    model = exact_model(baseline.system._replace(gmm=FullGmm(weights, gmm.means, gmm.covars)), NO_CMN,
+                        ExtractionOptions())
+    n, _ = model.extractor.statistics(torch.from_numpy(baseline.features[0][None]).double())
+    assert n[0, -1] == 0.0 and float(n.sum()) == pytest.approx(len(baseline.features[0]))
+
+
+SMALL_LAYERS = LayerOptions(channels=32, pca_dim=20)
+SMALL_MIMIC = MimicOptions(num_f2s_steps=400, num_s2i_epochs=60, mimic_frames=40, mimic_lr=0.005)
+
+
+def test_mimic_learns_the_system(baseline, tmp_path):
+    """Stage 1 correlates with the system's vectors on held-out utterances; without training it does not."""
+    teacher = exact_model(baseline.system, NO_CMN, ExtractionOptions())
+    untrained = dataclasses.replace(SMALL_MIMIC, num_f2s_steps=0, num_s2i_epochs=0)
+    _, before = mimic_model(teacher, baseline.system, baseline.features, SMALL_LAYERS, untrained)
+    model, found = mimic_model(teacher, baseline.system, baseline.features, SMALL_LAYERS, SMALL_MIMIC)
+    print(before, found)
+    assert before.correlation < 0.5 and found.num_heldout == 20
+    assert found.correlation >= 0.9 and found.cosine >= 0.9
+    assert found.entropy <= found.cross_entropy < found.entropy + 0.1
+    again = mimic_model(teacher, baseline.system, baseline.features, SMALL_LAYERS, SMALL_MIMIC)[1]
+    assert again == found
+    save_model(tmp_path / "mimic", model)
+    vectors = embed(load_model(tmp_path / "mimic"), baseline.features)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), np.sqrt(LDA), rtol=1e-5)
+    cosines = (vectors * baseline.vectors).sum(axis=1) / LDA
+    assert cosines.mean() > 0.9
