@@ -271,7 +271,7 @@ class _StandardInput(Source):
             raise VoxarkError("standard input ('-') was given for two inputs at once: name a file for one")
         if self._ended and self._at == len(self._buffer):
             raise VoxarkError(
-                "standard input ('-') was given for two inputs, and the first took it all: name a file for one"
+                "standard input ('-') was given for two inputs; the first took it all: name a file for one"
             )
         self.in_use = True
         return self

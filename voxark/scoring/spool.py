@@ -45,8 +45,8 @@ class TrialSpool:
             self._file.write(records.view(np.uint8))
         except OSError as error:
             raise VoxarkError(
-                f"{tempfile.gettempdir()}: no room for {_RECORD.itemsize * (self.num_trials + len(trials))} bytes "
-                f"of scores: {error.strerror}; point $TMPDIR to a folder that has it"
+                f"{tempfile.gettempdir()}: no room for {_RECORD.itemsize * (self.num_trials + len(trials))} "
+                f"bytes of scores: {error.strerror}; point $TMPDIR to a folder that has it"
             ) from None
         self.num_trials += len(trials)
 
