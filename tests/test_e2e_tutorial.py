@@ -1,4 +1,4 @@
-"""The recipe of egs/e2e_tutorial: its numbers against closed forms and brute force, its pictures, its page."""
+"""The recipe of egs/e2e_tutorial: its numbers against closed forms and brute force, pictures, page."""
 
 import ast
 import csv
@@ -16,8 +16,20 @@ from helpers import ROOT, environment
 pytest.importorskip("matplotlib")
 pytest.importorskip("torch")
 RUN, LOCAL = ROOT / "egs/e2e_tutorial/run.sh", ROOT / "local/e2e_tutorial"
-PICTURES = ["01_densities", "02_triplets", "03_weights", "04_variance", "05_batches", "06_correlations", "07_batch_size",
-            "08_two_by_two", "09_schedule", "10_trial_weights", "11_tnorm", "12_calibration"]
+PICTURES = [
+    "01_densities",
+    "02_triplets",
+    "03_weights",
+    "04_variance",
+    "05_batches",
+    "06_correlations",
+    "07_batch_size",
+    "08_two_by_two",
+    "09_schedule",
+    "10_trial_weights",
+    "11_tnorm",
+    "12_calibration",
+]
 NUM_STAGES = 15
 
 
@@ -29,15 +41,22 @@ def load(name):
 
 
 def recipe(*options, check=True):
-    done = subprocess.run([str(RUN), *map(str, options)], capture_output=True, text=True, env=environment(), timeout=600)
+    done = subprocess.run(
+        [str(RUN), *map(str, options)], capture_output=True, text=True, env=environment(), timeout=600
+    )
     assert "Traceback" not in done.stderr, done.stderr
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
 
 def local(program, *arguments, check=True):
-    done = subprocess.run([sys.executable, str(LOCAL / program), *map(str, arguments)], capture_output=True, text=True,
-                          env=environment(), timeout=120)
+    done = subprocess.run(
+        [sys.executable, str(LOCAL / program), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=120,
+    )
     assert "Traceback" not in done.stderr, done.stderr
     assert not check or done.returncode == 0, done.stderr
     return done
@@ -57,7 +76,7 @@ def rows(finished, name):
         return list(csv.DictReader(table, delimiter="\t"))
 
 
-# ------------------------------------------------------------------------------------------ toy demonstrations
+# ----------------------------------------------------------------------------------------- toy demonstrations
 
 
 def test_the_densities_have_the_errors_of_the_tutorial(finished):
@@ -80,19 +99,27 @@ def test_the_flat_density_by_hand_and_the_others_by_draws():
     # P(|difference| > t) = (1 - t/d)^2, and P(|d + difference| <= t) = t^2 / (2 d^2) for 0 <= t <= d
     by_hand = 0.5 * (1 - t / d) ** 2 + 0.5 * t**2 / (2 * d * d)
     error, threshold = toy.verification_error(flat)
-    assert error == pytest.approx(by_hand.min(), abs=1e-4) and threshold == pytest.approx(t[by_hand.argmin()], abs=0.02)
+    assert error == pytest.approx(by_hand.min(), abs=1e-4) and threshold == pytest.approx(
+        t[by_hand.argmin()], abs=0.02
+    )
     rng = np.random.default_rng(3)
     for density in toy.DENSITIES[:2]:
         x = density.draw(200_000, rng)
         assert x.var() == pytest.approx(1.0, abs=0.02)
         places = np.linspace(-2.5, 2.5, 11)
-        np.testing.assert_allclose((x[:, None] <= places).mean(axis=0), density.distribution(places), atol=0.005)
+        np.testing.assert_allclose(
+            (x[:, None] <= places).mean(axis=0), density.distribution(places), atol=0.005
+        )
         error, threshold = toy.verification_error(density)
         target = np.abs(density.draw(200_000, rng) - x)
         nontarget = np.abs(d + density.draw(200_000, rng) - x)
-        drawn = [0.5 * np.mean(target > at) + 0.5 * np.mean(nontarget <= at) for at in np.linspace(0.5, 4.5, 81)]
+        drawn = [
+            0.5 * np.mean(target > at) + 0.5 * np.mean(nontarget <= at) for at in np.linspace(0.5, 4.5, 81)
+        ]
         assert min(drawn) == pytest.approx(error, abs=0.003)  # no other threshold does better
-        assert 0.5 * np.mean(target > threshold) + 0.5 * np.mean(nontarget <= threshold) == pytest.approx(error, abs=0.003)
+        assert 0.5 * np.mean(target > threshold) + 0.5 * np.mean(nontarget <= threshold) == pytest.approx(
+            error, abs=0.003
+        )
 
 
 def test_triplets_are_satisfied_and_verification_errs(finished):
@@ -132,7 +159,9 @@ def test_the_variances_are_as_predicted_and_blue_is_lower(finished):
         row = {name: value if name == "kind" else float(value) for name, value in row.items()}
         for name in ("uniform", "blue"):
             assert abs(row[name] - row[f"{name}_predicted"]) < 4.5 * row[f"{name}_error"]
-            assert row[f"{name}_error"] == pytest.approx(row[name] * np.sqrt(2 / row["repetitions"]), rel=0.25)
+            assert row[f"{name}_error"] == pytest.approx(
+                row[name] * np.sqrt(2 / row["repetitions"]), rel=0.25
+            )
         assert row["blue_predicted"] < row["uniform_predicted"]
         if row["c"] >= 0.3:
             assert row["ratio"] + 4 * row["ratio_error"] < 1
@@ -143,7 +172,10 @@ def test_drawn_losses_have_the_correlations_that_were_asked_for():
     from voxark.trials.correlations import NontargetComponents, TargetComponents
 
     rng = np.random.default_rng(0)
-    for is_target, components in ((True, TargetComponents.of_chain(0.5)), (False, NontargetComponents.of_chain(0.5))):
+    for is_target, components in (
+        (True, TargetComponents.of_chain(0.5)),
+        (False, NontargetComponents.of_chain(0.5)),
+    ):
         trials = losses.TrialsOfCounts.of(np.array([3, 2, 4]), is_target)
         drawn = trials.draw(components, 40_000, rng)
         found = np.corrcoef(drawn.T)
@@ -155,7 +187,11 @@ def test_drawn_losses_have_the_correlations_that_were_asked_for():
                 if is_target:
                     wanted = 0.0 if not speakers else components.correlations["c1" if utterance else "c2"]
                 else:
-                    kind = ("c_us" if utterance else "c_ss") if speakers == 2 else ("c_u" if utterance else "c_s")
+                    kind = (
+                        ("c_us" if utterance else "c_ss")
+                        if speakers == 2
+                        else ("c_u" if utterance else "c_s")
+                    )
                     wanted = components.correlations[kind] if speakers else 0.0
                 assert found[i, j] == pytest.approx(wanted, abs=0.03)
         assert np.allclose(drawn.var(axis=0), 1, atol=0.05)
@@ -164,7 +200,8 @@ def test_drawn_losses_have_the_correlations_that_were_asked_for():
 def test_mini_batches_average_to_the_objective_only_with_their_weights(finished):
     found = rows(finished, "05_batches")
     assert {(r["class"], r["batch"], r["weights"]) for r in found} == {
-        (c, b, w) for c in ("target", "nontarget") for b in "AB" for w in ("weighted", "plain")}
+        (c, b, w) for c in ("target", "nontarget") for b in "AB" for w in ("weighted", "plain")
+    }
     for row in found:
         deviations = (float(row["mean"]) - float(row["objective"])) / float(row["error"])
         assert deviations == pytest.approx(float(row["deviations"]), rel=1e-4)
@@ -194,7 +231,9 @@ def test_the_world_can_be_inverted_and_its_truth_is_the_likelihood_ratio_of_all_
     x = y.reshape(-1)
     truth = world.truth(frames)
     u = truth.project(y.mean(axis=1))
-    assert truth.llr(u[:1], u[1:])[0, 0] == pytest.approx(log_density(x, True) - log_density(x, False), rel=1e-8)
+    assert truth.llr(u[:1], u[1:])[0, 0] == pytest.approx(
+        log_density(x, True) - log_density(x, False), rel=1e-8
+    )
 
 
 def test_what_is_measured_of_scores():
@@ -205,23 +244,32 @@ def test_what_is_measured_of_scores():
     trials = measuring.TestTrials.of(world.truth(20), y, labels)
     true = trials.measures(trials.true)
     assert true["slope"] == pytest.approx(1, abs=0.1) and true["offset"] == pytest.approx(0, abs=0.2)
-    assert true["cllr"] - true["min_cllr"] < 0.01 and true["rms"] == 0 and true["correlation"] == pytest.approx(1)
+    assert (
+        true["cllr"] - true["min_cllr"] < 0.01
+        and true["rms"] == 0
+        and true["correlation"] == pytest.approx(1)
+    )
     other = trials.measures(2 * trials.true - 1)
     assert other["slope"] == pytest.approx(true["slope"] / 2, rel=1e-6)
     assert other["offset"] == pytest.approx(true["offset"] + true["slope"] / 2, abs=1e-6)
     assert other["eer"] == pytest.approx(true["eer"]) and other["cllr"] > true["cllr"]
 
 
-# ---------------------------------------------------------------------------------------------------- networks
+# --------------------------------------------------------------------------------------------------- networks
 
 
 def test_every_network_was_measured_and_none_beats_the_truth(finished):
     with open(finished[0] / "systems.tsv", newline="") as table:
         found = list(csv.DictReader(table, delimiter="\t"))
     *systems, truth = found
-    assert truth["system"] == "true" and len(systems) == len((finished[0] / "systems").read_text().splitlines())
+    assert truth["system"] == "true" and len(systems) == len(
+        (finished[0] / "systems").read_text().splitlines()
+    )
     names = {(row["experiment"], row["system"]) for row in systems}
-    assert len({name for name in names if name[0] == "2x2"}) == 4 and len({n for n in names if n[0] == "schedule"}) == 4
+    assert (
+        len({name for name in names if name[0] == "2x2"}) == 4
+        and len({n for n in names if n[0] == "schedule"}) == 4
+    )
     assert {n for e, n in names if e == "weights"} == {"uniform", "blue", "meta"}
     for row in systems:
         assert 0.8 * float(truth["eer"]) < float(row["eer"]) < 0.45
@@ -231,11 +279,16 @@ def test_every_network_was_measured_and_none_beats_the_truth(finished):
 def test_the_two_by_two_effects_are_differences_of_its_cells(finished):
     found = {(row["measure"], row["what"]): float(row["mean"]) for row in rows(finished, "08_two_by_two")}
     for measure in ("eer", "cllr"):
-        cells = {key: found[measure, f"{key[0]}, {key[1]}"] for key in
-                 [(t, loss) for t in ("joint", "back-end only") for loss in ("identification", "verification")]}
+        cells = {
+            key: found[measure, f"{key[0]}, {key[1]}"]
+            for key in [
+                (t, loss) for t in ("joint", "back-end only") for loss in ("identification", "verification")
+            ]
+        }
         for loss in ("identification", "verification"):
             assert found[measure, f"joint - back-end only, {loss}"] == pytest.approx(
-                cells["joint", loss] - cells["back-end only", loss], abs=1e-7)
+                cells["joint", loss] - cells["back-end only", loss], abs=1e-7
+            )
 
 
 def test_t_norm_takes_away_shift_and_scale_of_each_test():
@@ -246,7 +299,9 @@ def test_t_norm_takes_away_shift_and_scale_of_each_test():
     trials = measuring.TestTrials(first, second, first == 0, np.zeros(10))
     plain = evaluate.t_normalised(scores[first, second], cohort, trials)
     scale, shift = rng.uniform(1, 3, 5), rng.standard_normal(5)
-    moved = evaluate.t_normalised((scores * scale + shift)[first, second], cohort * scale[:, None] + shift[:, None], trials)
+    moved = evaluate.t_normalised(
+        (scores * scale + shift)[first, second], cohort * scale[:, None] + shift[:, None], trials
+    )
     np.testing.assert_allclose(moved, plain, atol=1e-10)
 
 

@@ -1,4 +1,4 @@
-"""The network built like an i-vector system: it is the system exactly, learns to imitate it, stays near it."""
+"""The network built like an i-vector system: it equals it, learns to imitate it, and stays near it."""
 
 import dataclasses
 from typing import NamedTuple
@@ -132,13 +132,13 @@ def test_exact_is_the_system(kind, baseline, tmp_path):
     with torch.no_grad():
         ivectors = torch.cat([model.extractor(torch.from_numpy(x[None]).double()) for x in baseline.features])
         scores = model.scorer(ivectors).numpy()
-    assert abs(ivectors.numpy() - baseline.ivectors).max() < 1e-6 * abs(baseline.ivectors).max()
-    assert abs(scores - expected).max() < 1e-5
+    assert abs(ivectors.numpy() - baseline.ivectors).max() < 1e-9
+    assert abs(scores - expected).max() < 1e-9
     save_model(tmp_path / "exact", model.float())
     single = load_model(tmp_path / "exact")
     found = embed(single, baseline.features)
-    assert abs(found - baseline.ivectors).max() < 1e-4 * abs(baseline.ivectors).max()
-    assert abs(single.scorer.score_numpy(found) - expected).max() < 1e-3
+    assert abs(found - baseline.ivectors).max() < 1e-4
+    assert abs(single.scorer.score_numpy(found) - expected).max() < 1e-4
 
 
 def test_counts_are_weighted_and_limited(baseline):
@@ -176,7 +176,8 @@ def test_exact_has_gradients_and_sees_its_updates(baseline):
 
 def test_sizes_that_disagree_are_refused(baseline):
     smaller = baseline.system.gmm.to_diag()
-    smaller = DiagGmm(smaller.weights[:3] / smaller.weights[:3].sum(), smaller.means[:3], smaller.variances[:3])
+    weights = smaller.weights[:3] / smaller.weights[:3].sum()
+    smaller = DiagGmm(weights, smaller.means[:3], smaller.variances[:3])
     with pytest.raises(VoxarkError, match=r"UBM has .* \(3, 4\)"):
         exact_model(baseline.system._replace(gmm=smaller), NO_CMN, ExtractionOptions())
     with pytest.raises(VoxarkError, match="PLDA model has dimension 5"):
@@ -205,7 +206,7 @@ def test_mimic_learns_the_system(baseline, tmp_path):
     model, found = mimic_model(teacher, baseline.system, baseline.features, SMALL_LAYERS, SMALL_MIMIC)
     assert before.correlation < 0.5 and found.num_heldout == 20
     assert found.correlation >= 0.9 and found.cosine >= 0.9
-    assert found.entropy <= found.cross_entropy < found.entropy + 0.1
+    assert found.entropy <= found.cross_entropy < found.entropy + 0.2 < before.cross_entropy
     again = mimic_model(teacher, baseline.system, baseline.features, SMALL_LAYERS, untrained)[1]
     assert again == before
     save_model(tmp_path / "mimic", model)
@@ -217,7 +218,7 @@ def test_mimic_learns_the_system(baseline, tmp_path):
 
 def test_what_cannot_be_imitated_is_refused(baseline):
     teacher = exact_model(baseline.system, NO_CMN, ExtractionOptions())
-    brief = dataclasses.replace(SMALL_MIMIC, num_f2s_steps=0)
+    brief = dataclasses.replace(SMALL_MIMIC, num_f2s_steps=0, num_cuts=0)
     with pytest.raises(VoxarkError, match="smaller --pca-dim"):
         mimic_model(teacher, baseline.system, baseline.features[:20], SMALL_LAYERS, brief)
     with pytest.raises(VoxarkError, match="at least 4"):
@@ -250,7 +251,7 @@ def test_the_choice_of_utterances_depends_on_keys_alone(baseline):
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_sgd_settles_at_the_minimum_of_loss_and_penalty(momentum, baseline):
-    """For the loss a (theta - b)^2 the minimum with the penalty is (a b + lambda theta_init) / (a + lambda)."""
+    """Of a (theta - b)^2 and the penalty the minimum is at (a b + lambda theta_init) / (a + lambda)."""
     model = exact_model(baseline.system, NO_CMN, ExtractionOptions())
     parameter, free = model.extractor.s2i.means, model.extractor.f2s.linear.bias
     start, free_start = parameter.detach().clone(), free.detach().clone()
@@ -264,6 +265,10 @@ def test_sgd_settles_at_the_minimum_of_loss_and_penalty(momentum, baseline):
     assert torch.allclose(parameter - start, torch.full_like(start, 3.0), rtol=1e-6)
     assert torch.allclose(free - free_start, torch.ones_like(free), rtol=1e-6)
     assert penalty.value() == pytest.approx(0.5 * 9.0 * start.numel())
+    resumed = InitPenalty(model, "s2i=0.5")
+    assert resumed.value() == 0.0
+    resumed.load_state_dict(penalty.state_dict())
+    assert resumed.value() == penalty.value()
 
 
 def test_penalties_by_block():
@@ -277,7 +282,8 @@ def test_penalties_by_block():
 
 def write_system(folder, baseline):
     """Write a system's files and its data; returns the command line of init-ivec-mimic, and the data."""
-    system, names = baseline.system, {name: str(folder / name) for name in ("ubm", "ie", "plda", "mean", "lda")}
+    system = baseline.system
+    names = {name: str(folder / name) for name in ("ubm", "ie", "plda", "mean", "lda")}
     write_gmm(names["ubm"], system.gmm)
     tables.write_object("ivector-extractor", names["ie"], system.extractor.to_params())
     tables.write_object("plda", names["plda"], system.plda.to_params())
@@ -313,7 +319,7 @@ def moved(before, after):
     largest = {}
     for (name, one), other in zip(before.named_parameters(), after.parameters()):
         block = name.split(".")[1] if name.startswith("extractor") else "backend"
-        largest[block] = max(largest.get(block, 0.0), float((one - other).abs().max()))
+        largest[block] = max(largest.get(block, 0.0), (one - other).abs().max().item())
     return largest
 
 
@@ -329,6 +335,7 @@ def test_programs_and_joint_training(baseline, tmp_path):
     assert moved(before, trainer.model) == {"f2s": 0.0, "s2i": 0.0, "backend": 0.0}
     before, trainer = joint_training(data, start, tmp_path / "part", "f2s=inf,s2i=1e-3", optimizer="sgd")
     change = moved(before, trainer.model)
+    assert all(np.isfinite(list(change.values())))
     assert change["f2s"] == 0.0 and change["s2i"] > 1e-5 and change["backend"] > 1e-5
     assert trainer.history[-1]["train_init"] > 0.0
     state = trainer.steps.state_dict()["penalty"]
@@ -336,12 +343,17 @@ def test_programs_and_joint_training(baseline, tmp_path):
 
 
 def test_program_imitates_and_refuses(baseline, tmp_path):
-    words, (feats, _) = write_system(tmp_path, baseline)
+    """Stage 1 by the program, then stage 2 with a back-end that stays; wrong options are told."""
+    words, (feats, utt2spk) = write_system(tmp_path, baseline)
     quick = ["--channels=16", "--pca-dim=20", "--num-f2s-steps=20", "--num-s2i-epochs=5", "--mimic-frames=40"]
     done = run("init-ivec-mimic", "--init=mimic", f"--feats={feats}", *quick, *words, tmp_path / "mimic")
     figures = dict(line.split() for line in done.stdout.decode().splitlines())
     assert figures["num-heldout"] == "20" and 0.0 < float(figures["correlation"]) < 1.0
     assert load_model(tmp_path / "mimic").extractor.options.form == "mimic"
+    before, trainer = joint_training((feats, utt2spk), tmp_path / "mimic", tmp_path / "joint",
+                                     "extractor=1e-3,backend=inf", front_dim=0)
+    change = moved(before, trainer.model)
+    assert change["f2s"] > 0.0 and change["s2i"] > 0.0 and change["backend"] == 0.0
     for change, message in ((["--init=mimic"], "needs --feats"), ([f"--feats={feats}"], "needs --feats"),
                             (["--acoustic-weight=0"], "above 0")):
         done = run("init-ivec-mimic", *change, *words, tmp_path / "refused", check=False)

@@ -21,7 +21,9 @@ from voxark.e2e.architectures import ExtractorOptions  # noqa: E402
 from voxark.e2e.backend_start import BackendStartOptions  # noqa: E402
 from voxark.e2e.batches import BatchOptions  # noqa: E402
 from voxark.e2e.chunks import NormalizeOptions  # noqa: E402
-from voxark.e2e.inputs import InputOptions, fbank_options  # noqa: E402
+from voxark.command_line import read_options  # noqa: E402
+from voxark.e2e.inputs import InputOptions  # noqa: E402
+from voxark.feat.fbank import FbankOptions  # noqa: E402
 from voxark.e2e.model import load_model, read_parameters  # noqa: E402
 from voxark.e2e.run_folder import RunFolder, StopRequest, check_same  # noqa: E402
 from voxark.e2e.spec_augment import SpecAugmentOptions  # noqa: E402
@@ -123,7 +125,9 @@ def data(tmp_path_factory):
 
 def train(data, folder, stop_at=None, **values):
     """Train in this process; returns the Trainer. With ``stop_at`` a signal comes before that batch."""
-    trainer = open_training(*data, str(folder), all_options(**values), lambda key, reason: None)
+    options = all_options(**values)
+    options.inputs.fbank = read_options(FbankOptions, options.inputs.fbank_config)
+    trainer = open_training(*data, str(folder), options, lambda key, reason: None)
     if stop_at is not None:
         following = trainer.source.next
 
@@ -663,12 +667,12 @@ def test_development_set_of_its_own(data, tmp_path):
 
 def test_fbank_options(tmp_path):
     (tmp_path / "fbank.conf").write_text("--num-mel-bins=17  # few\n--dither=0\n")
-    found = fbank_options(str(tmp_path / "fbank.conf"))
+    found = read_options(FbankOptions, str(tmp_path / "fbank.conf"))
     assert found.num_mel_bins == 17 and found.dither == 0
     (tmp_path / "fbank.conf").write_text("--num-mel-bins=many\n")
     with pytest.raises(VoxarkError, match="num-mel-bins"):
-        fbank_options(str(tmp_path / "fbank.conf"))
-    assert fbank_options("").num_mel_bins == 23
+        read_options(FbankOptions, str(tmp_path / "fbank.conf"))
+    assert read_options(FbankOptions, "").num_mel_bins == 23
 
 
 def write_audio(folder):

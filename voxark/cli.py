@@ -43,7 +43,7 @@ _open_standard_streams()
 _limit_blas_threads(sys.argv[1:])
 
 from voxark import command_line  # noqa: E402 - after the threads are set
-from voxark.command_line import UsageError  # noqa: E402
+from voxark.command_line import UsageError, read_options  # noqa: E402, F401 - programs read theirs through us
 from voxark.errors import VoxarkError  # noqa: E402
 
 logger = logging.getLogger("voxark")

@@ -274,6 +274,24 @@ def arguments(keywords, values):
             for keyword, entry in keywords.items()}
 
 
+def read_options(kind, path):
+    """A dataclass of options filled from a configuration file of lines ``--name=value``; "" gives its defaults."""
+    program = declare(_takes(kind))
+    try:
+        _, values = parse(program, [f"--config={path}"] if path else [])
+    except UsageError as error:
+        raise VoxarkError(f"{path}: {error}") from None
+    return arguments(program.keywords, values)["options"]
+
+
+def _takes(kind):
+    def declared(*, options):
+        pass
+
+    declared.__annotations__["options"] = kind
+    return declared
+
+
 # ------------------------------------------------------------------------------------------------------- help
 
 

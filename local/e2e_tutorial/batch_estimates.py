@@ -38,7 +38,9 @@ def draw_losses(counts, correlations, srand):
     for kind in CLASSES:
         trials = TrialsOfCounts.of(counts, kind == "target")
         x = 1.0 + 0.3 * trials.draw(getattr(correlations, kind), 1, seeded_rng(srand, "losses", kind))[0]
-        x += 0.05 * counts[trials.speaker[trials.first]]  # who speaks more is harder to tell: so that weights matter
+        x += (
+            0.05 * counts[trials.speaker[trials.first]]
+        )  # who speaks more is harder to tell: so that weights matter
         losses[trials.first, trials.second] = losses[trials.second, trials.first] = x
     return losses, trials.speaker
 
@@ -47,12 +49,17 @@ def objectives(losses, speaker, counts, correlations):
     """{class: BLUE-weighted average of all trials}."""
     n = counts[speaker]
     same = speaker[:, None] == speaker
-    targets, nontargets = target_classes(counts, correlations.target), nontarget_classes(counts, correlations.nontarget)
+    targets, nontargets = (
+        target_classes(counts, correlations.target),
+        nontarget_classes(counts, correlations.nontarget),
+    )
     place = np.searchsorted(targets.n, n)
     of_target = np.where(same, targets.weight[place][:, None], 0.0)
     place = np.searchsorted(nontargets.n, n)
     of_nontarget = np.where(same, 0.0, nontargets.weight[place[:, None], place])
-    return {kind: float(np.sum(np.triu(losses * w, 1))) for kind, w in zip(CLASSES, (of_target, of_nontarget))}
+    return {
+        kind: float(np.sum(np.triu(losses * w, 1))) for kind, w in zip(CLASSES, (of_target, of_nontarget))
+    }
 
 
 def batch_values(kind_of_batch, losses, counts, correlations, num_speakers, number, rng):
@@ -64,8 +71,10 @@ def batch_values(kind_of_batch, losses, counts, correlations, num_speakers, numb
     found = {(kind, how): np.empty(number) for kind in CLASSES for how in ("weighted", "plain")}
     for step in range(number):
         speakers = drawing.draw(rng)
-        taken = [firsts[s] + (rng.choice(counts[s], cap, replace=False) if cap else np.arange(counts[s]))
-                 for s in speakers]
+        taken = [
+            firsts[s] + (rng.choice(counts[s], cap, replace=False) if cap else np.arange(counts[s]))
+            for s in speakers
+        ]
         owner = np.repeat(speakers, [len(t) for t in taken])
         utterances = np.concatenate(taken)
         loss = losses[np.ix_(utterances, utterances)]
@@ -82,7 +91,12 @@ def draw(axes, values, objective, kind):
     """Running means of the four ways with a band of two standard errors."""
     number = len(next(iter(values.values())))
     at = np.unique(np.geomspace(20, number, 80).astype(int))
-    styles = {("A", "weighted"): BLUE, ("B", "weighted"): COMPONENTS[2], ("A", "plain"): ORANGE, ("B", "plain"): COMPONENTS[1]}
+    styles = {
+        ("A", "weighted"): BLUE,
+        ("B", "weighted"): COMPONENTS[2],
+        ("A", "plain"): ORANGE,
+        ("B", "plain"): COMPONENTS[1],
+    }
     for (batch, how), color in styles.items():
         x = values[batch, how]
         mean = np.cumsum(x)[at - 1] / at
@@ -123,9 +137,18 @@ def main(
     for kind in CLASSES:
         for (batch, how), x in values[kind].items():
             mean = Mean.of(x)
-            rows.append({"class": kind, "batch": batch, "weights": how, "objective": objective[kind], "mean": mean.value,
-                         "error": mean.error, "deviations": (mean.value - objective[kind]) / mean.error,
-                         "batches": num_batches})
+            rows.append(
+                {
+                    "class": kind,
+                    "batch": batch,
+                    "weights": how,
+                    "objective": objective[kind],
+                    "mean": mean.value,
+                    "error": mean.error,
+                    "deviations": (mean.value - objective[kind]) / mean.error,
+                    "batches": num_batches,
+                }
+            )
             progress.done()
     write_rows(table, rows)
     with picture(picture_file, 1, 2, size=(9.4, 4.4)) as (figure, plots):

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""The variance of the average loss with BLUE and with uniform weights: predicted, and of many drawn training sets.
+"""The variance of the average loss with BLUE and with uniform weights: predicted, and of draws.
 
 All trials of speakers with unequal numbers of utterances get losses that are sums of independent effects
-of speakers, utterances and pairs, so that their correlations are known. Each repetition draws all effects anew.
+of speakers, utterances and pairs, so that their correlations are known. Each repetition draws all effects
+anew.
 
 Usage: blue_variance.py [options] <table> <picture>
 e.g.: blue_variance.py --num-repetitions=4000 04_variance.tsv 04_variance.svg
@@ -43,7 +44,9 @@ def row_of(kind, c, counts, number, srand):
     trials, components = TrialsOfCounts.of(counts, kind == "target"), COMPONENTS_OF[kind].of_chain(c)
     best = list_weights(trials.sharing(), components)
     uniform = np.full_like(best.weight, 1.0 / len(best.weight))
-    found = estimates(trials, components, np.stack((uniform, best.weight)), number, seeded_rng(srand, kind, c))
+    found = estimates(
+        trials, components, np.stack((uniform, best.weight)), number, seeded_rng(srand, kind, c)
+    )
     row = {"kind": kind, "c": c, "trials": len(best.weight), "repetitions": number}
     for name, values, predicted in zip(("uniform", "blue"), found, (best.uniform_variance, best.variance)):
         variance = variance_with_error(values)
@@ -60,11 +63,26 @@ def draw(axes, rows, title):
     c = [row["c"] for row in rows]
     for name, color, marker in (("uniform", ORANGE, "s"), ("blue", BLUE, "o")):
         axes.plot(c, [row[f"{name}_predicted"] for row in rows], color=color)
-        axes.errorbar(c, [row[name] for row in rows], [2 * row[f"{name}_error"] for row in rows], color=color,
-                      fmt=marker, markersize=5, capsize=3, label="BLUE" if name == "blue" else name)
+        axes.errorbar(
+            c,
+            [row[name] for row in rows],
+            [2 * row[f"{name}_error"] for row in rows],
+            color=color,
+            fmt=marker,
+            markersize=5,
+            capsize=3,
+            label="BLUE" if name == "blue" else name,
+        )
     for row in rows:
-        axes.annotate(f"{row['ratio']:.2f}", (row["c"], row["blue_predicted"]), xytext=(0, -14),
-                      textcoords="offset points", ha="center", fontsize=9, color=MUTED)
+        axes.annotate(
+            f"{row['ratio']:.2f}",
+            (row["c"], row["blue_predicted"]),
+            xytext=(0, -14),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+            color=MUTED,
+        )
     low = min(row["blue_predicted"] for row in rows)
     axes.set(yscale="log", xlabel="correlation $c$", ylim=(0.55 * low, None))
     axes.set_title(title)

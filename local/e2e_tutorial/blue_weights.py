@@ -26,7 +26,7 @@ CORRELATIONS = (0.05, 0.1, 0.3, 0.5, 0.8)
 
 
 def explicit_weight(n, c):
-    """Weight of a trial of n utterances by S^-1 1, relative to that of n = 2; S from what two trials share."""
+    """Weight of a trial of n utterances by S^-1 1, 1 for n = 2; S is told by what two trials share."""
     pairs = [set(pair) for pair in combinations(range(n), 2)]
     by_shared = (c * c, c, 1.0)
     covariance = np.array([[by_shared[len(a & b)] for b in pairs] for a in pairs])
@@ -37,7 +37,7 @@ def explicit_weight(n, c):
 
 
 def weights_of(c, most):
-    """Rows of the table for one c and 2 to ``most`` utterances; weights relative to that of two utterances."""
+    """Rows of the table for one c and 2 to ``most`` utterances; the weight of n = 2 is 1."""
     counts = np.arange(2, most + 1)
     found = target_classes(counts, TargetComponents.of_chain(c))
     relative = found.weight / found.weight[0]
@@ -45,8 +45,18 @@ def weights_of(c, most):
     for n, trials, weight in zip(found.n, found.num_trials, relative):
         explicit = explicit_weight(int(n), c)
         if abs(explicit - weight) > 1e-9:
-            raise VoxarkError(f"c={c}, n={n}: the closed form gives {weight:.12g}, S^-1 1 gives {explicit:.12g}")
-        rows.append({"c": c, "n": int(n), "weight": float(weight), "total": float(trials * weight), "explicit": explicit})
+            raise VoxarkError(
+                f"c={c}, n={n}: the closed form gives {weight:.12g}, S^-1 1 gives {explicit:.12g}"
+            )
+        rows.append(
+            {
+                "c": c,
+                "n": int(n),
+                "weight": float(weight),
+                "total": float(trials * weight),
+                "explicit": explicit,
+            }
+        )
     return rows
 
 

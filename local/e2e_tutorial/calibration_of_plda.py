@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How near the scores of PLDA and of discriminative PLDA come to true log-likelihood ratios, by training speakers.
+"""How near the scores of PLDA and discriminative PLDA come to true LLRs, by training speakers.
 
 Vectors are drawn from a two-covariance model, so that the true ratios are known. For each number of speakers,
 both back-ends are trained several times on new speakers and score all pairs of the same test vectors.
@@ -70,7 +70,9 @@ def main(
         dplda = train_dplda(known, owner, start_from(plda, "plda", known, False), options)
         for system, model in (("PLDA", plda), ("DPLDA", dplda)):
             scores = pair_scores(model, x)[trials.first, trials.second]
-            rows.append({"speakers": number, "repetition": repetition, "system": system, **trials.measures(scores)})
+            rows.append(
+                {"speakers": number, "repetition": repetition, "system": system, **trials.measures(scores)}
+            )
         counts.done()
     write_rows(table, rows)
     return counts.finish()

@@ -2,9 +2,9 @@
 """Measure trained systems on all pairs of the test recordings, whose true log-likelihood ratios are known.
 
 <systems> has a line `<experiment> <system> <number of speakers> <seed> <model-dir> <training data>` for each
-system; <test-data> and the training data come from make_data.py. Each system scores with its own back-end; its
-embeddings are also scored by a PLDA that is estimated on those of the training data, and t-normalised with an
-utterance of each training speaker (<= 200). The last lines are the true log-likelihood ratios.
+system; <test-data> and the training data come from make_data.py. Each system scores with its own back-end;
+its embeddings are also scored by a PLDA that is estimated on those of the training data, and t-normalised
+with an utterance of each training speaker (<= 200). The last lines are the true log-likelihood ratios.
 
 Usage: evaluate.py [options] <systems> <test-data> <table>
 e.g.: evaluate.py exp/systems exp/data/test exp/systems.tsv
@@ -37,7 +37,9 @@ def read_systems(name):
     for number, line in enumerate(lines, 1):
         fields = line.split()
         if len(fields) != 6 or not fields[2].isdigit():
-            raise VoxarkError(f"{name}:{number}: expected <experiment> <system> <speakers> <seed> <model> <data>")
+            raise VoxarkError(
+                f"{name}:{number}: expected <experiment> <system> <speakers> <seed> <model> <data>"
+            )
         systems.append((fields[0], fields[1], int(fields[2]), *fields[3:]))
     if not systems:
         raise VoxarkError(f"{name}: there are no systems in it")
@@ -95,7 +97,9 @@ def main(systems_file: str, test_dir: str, table: str) -> int:
         place = (data, names[2])
         if place not in training:
             training = {place: read_feats(data, names[2])[1:]}
-        rows.append({**dict(zip(COLUMNS, names)), **measure(load_model(folder), trials, test, training[place])})
+        rows.append(
+            {**dict(zip(COLUMNS, names)), **measure(load_model(folder), trials, test, training[place])}
+        )
         counts.done()
     truth = trials.measures(trials.true)
     rows.append({**dict.fromkeys(COLUMNS, "true"), **truth, "plda_eer": None, "tnorm_eer": None})

@@ -2,7 +2,8 @@
 """Draw recordings of simulated speakers: features, speakers, a vector for each, and what is true of them.
 
 <dir> gets feats.{ark,scp}, utt2spk, vectors (mean and deviation of each recording's frames), true.vectors
-(the mean of the hidden frames) and true.plda, whose scores of true.vectors are the true log-likelihood ratios.
+(the mean of the hidden frames) and true.plda, whose scores of true.vectors are the true log-likelihood
+ratios.
 
 Usage: make_data.py [options] <dir>
 e.g.: make_data.py --num-speakers=300 --utts=2-20 --srand=1 exp/data/train_1
@@ -62,7 +63,9 @@ def main(
         open_text_output(f"{place}/utt2spk") as utt2spk,
     ):
         for s in cli.progress(range(num_speakers)):
-            y = world.recordings(np.repeat(means[s : s + 1], numbers[s], 0), num_frames, seeded_rng(srand, "speaker", s))
+            y = world.recordings(
+                np.repeat(means[s : s + 1], numbers[s], 0), num_frames, seeded_rng(srand, "speaker", s)
+            )
             x = world.seen(y).astype(np.float32)
             speaker = f"d{srand}s{s:05d}"  # no two sets of data share a speaker
             for u in range(numbers[s]):

@@ -21,11 +21,13 @@ def main(
     picture_dir: str,
     page_file: str,
     *,
-    format: Annotated[Literal["svg", "png"], "Which pictures to take."] = "svg",  # noqa: A002 - the option's name
+    format: Annotated[Literal["svg", "png"], "Which pictures to take."] = "svg",  # noqa: A002 - option's name
 ) -> int:
     counts = cli.Counts("pictures")
     hint = "; egs/e2e_tutorial/run.sh draws it"
-    counts.done(write_page(picture_dir, page_file, make_slides(picture_dir), TITLE, INTRODUCTION, format, hint))
+    counts.done(
+        write_page(picture_dir, page_file, make_slides(picture_dir), TITLE, INTRODUCTION, format, hint)
+    )
     return counts.finish()
 
 

@@ -1,4 +1,4 @@
-"""What is measured of the scores of all pairs of test recordings, whose true log-likelihood ratios are known."""
+"""What is measured of the scores of all pairs of test recordings, whose true LLRs are known."""
 
 from typing import NamedTuple
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Draw the development loss of DPLDA against the size of mini-batches A and B, with all pairs as the reference.
+"""Draw the development loss of DPLDA against the size of mini-batches A and B, and with all pairs.
 
-<folder> holds the tables that train-dplda wrote with --report-file: lbfgs.tsv, and <kind>.<speakers>.<seed>.tsv,
-where a batch of <kind> A has all vectors of so many speakers and one of B two of each.
+<folder> holds the tables that train-dplda wrote with --report-file: lbfgs.tsv, and
+<kind>.<speakers>.<seed>.tsv, where a batch of <kind> A has all vectors of so many speakers and one of B two
+of each.
 
 Usage: plot_batch_size.py [options] <folder> <table> <picture>
 e.g.: plot_batch_size.py --utts=5 exp/dplda 07_batch_size.tsv 07_batch_size.svg
@@ -51,8 +52,16 @@ def draw_sizes(axes, summary, reference):
     for kind, color, marker in (("A", ORANGE, "s"), ("B", BLUE, "o")):
         rows = [row for row in summary if row["batch"] == kind]
         errors = [0.0 if row["error"] != row["error"] else 2 * row["error"] for row in rows]
-        axes.errorbar([row["vectors"] for row in rows], [row["last"] for row in rows], errors, color=color,
-                      fmt=marker + "-", capsize=3, markersize=5, label=f"batches {kind}")
+        axes.errorbar(
+            [row["vectors"] for row in rows],
+            [row["last"] for row in rows],
+            errors,
+            color=color,
+            fmt=marker + "-",
+            capsize=3,
+            markersize=5,
+            label=f"batches {kind}",
+        )
     axes.axhline(reference, color=INK, linestyle="--", linewidth=1.4, label="all pairs, L-BFGS")
     axes.set(xscale="log", xlabel="vectors of a batch")
     axes.set_title("development loss at the end")
@@ -72,8 +81,18 @@ def main(
     summary, counts = [], cli.Counts("runs")
     for (kind, size), seeds in runs.items():
         last, best = (Mean.of([choose(losses) for losses in seeds]) for choose in (lambda x: x[-1], np.min))
-        summary.append({"batch": kind, "vectors": size, "last": last.value, "error": last.error, "best": best.value,
-                        "best_error": best.error, "lbfgs": reference, "seeds": len(seeds)})
+        summary.append(
+            {
+                "batch": kind,
+                "vectors": size,
+                "last": last.value,
+                "error": last.error,
+                "best": best.value,
+                "best_error": best.error,
+                "lbfgs": reference,
+                "seeds": len(seeds),
+            }
+        )
         counts.done(len(seeds))
     write_rows(table, summary)
     with picture(picture_file, 1, 2, size=(9.6, 4.2)) as (_, (left, right)):

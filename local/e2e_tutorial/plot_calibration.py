@@ -23,7 +23,9 @@ STYLES = {"PLDA": (ORANGE, "s"), "DPLDA": (BLUE, "o"), "network": (GREEN, "D")}
 
 def value_of(row, measure):
     """A measure of a row; "loss" is Cllr - minCllr."""
-    return number_of(row, "cllr") - number_of(row, "min_cllr") if measure == "loss" else number_of(row, measure)
+    return (
+        number_of(row, "cllr") - number_of(row, "min_cllr") if measure == "loss" else number_of(row, measure)
+    )
 
 
 def curves(plda, systems):
@@ -33,7 +35,10 @@ def curves(plda, systems):
         if row["system"] in found:
             found[row["system"]].setdefault(int(row["speakers"]), []).append(row)
     for row in systems:
-        if row["experiment"] == "calibration" or (row["experiment"], row["system"]) == ("schedule", "verification"):
+        if row["experiment"] == "calibration" or (row["experiment"], row["system"]) == (
+            "schedule",
+            "verification",
+        ):
             found["network"].setdefault(int(row["speakers"]), []).append(row)
     return found
 
@@ -41,8 +46,10 @@ def curves(plda, systems):
 @cli.program
 def main(calibration: str, systems: str, table: str, picture_file: str) -> int:
     plda, trained = read_rows(calibration), read_rows(systems)
-    truth = {name: next(row for row in rows if row["system"] == "true") for name, rows in
-             (("PLDA", plda), ("network", trained))}
+    truth = {
+        name: next(row for row in rows if row["system"] == "true")
+        for name, rows in (("PLDA", plda), ("network", trained))
+    }
     found, summary = curves(plda, trained), []
     with picture(picture_file, 1, 4, size=(12.4, 4.0)) as (figure, plots):
         for axes, (measure, title) in zip(plots, MEASURES.items()):
@@ -50,14 +57,40 @@ def main(calibration: str, systems: str, table: str, picture_file: str) -> int:
                 sizes = sorted(found[name])
                 means = [Mean.of([value_of(row, measure) for row in found[name][n]]) for n in sizes]
                 errors = [0.0 if m.error != m.error else 2 * m.error for m in means]
-                axes.errorbar(sizes, [m.value for m in means], errors, color=color, fmt=marker + "-", capsize=3,
-                              markersize=5, label=name)
-                summary += [{"system": name, "speakers": n, "measure": measure, "mean": m.value, "error": m.error,
-                             "trainings": len(found[name][n])} for n, m in zip(sizes, means)]
+                axes.errorbar(
+                    sizes,
+                    [m.value for m in means],
+                    errors,
+                    color=color,
+                    fmt=marker + "-",
+                    capsize=3,
+                    markersize=5,
+                    label=name,
+                )
+                summary += [
+                    {
+                        "system": name,
+                        "speakers": n,
+                        "measure": measure,
+                        "mean": m.value,
+                        "error": m.error,
+                        "trainings": len(found[name][n]),
+                    }
+                    for n, m in zip(sizes, means)
+                ]
             of_true = value_of(truth["PLDA"], measure)
             axes.axhline(of_true, color=INK, linestyle=":", linewidth=1.3, label="true LLRs")
-            summary += [{"system": f"true, beside {name}", "speakers": None, "measure": measure,
-                         "mean": value_of(row, measure), "error": None, "trainings": None} for name, row in truth.items()]
+            summary += [
+                {
+                    "system": f"true, beside {name}",
+                    "speakers": None,
+                    "measure": measure,
+                    "mean": value_of(row, measure),
+                    "error": None,
+                    "trainings": None,
+                }
+                for name, row in truth.items()
+            ]
             axes.set(xscale="log", xlabel="training speakers")
             axes.set_title(title, fontsize=10)
         figure.legend(*plots[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)

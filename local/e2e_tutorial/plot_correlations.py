@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw how trials are correlated by what they share, as estimate-trial-correlations measured it of some systems.
+"""Draw how trials are correlated by what they share, as estimate-trial-correlations measured it.
 
 <list> has a line `<name of the system> <score or loss> <file of correlations>` for each file.
 
@@ -46,8 +46,15 @@ def draw(axes, measured, names, title):
         at = [k + (place - (len(names) - 1) / 2) * width for k in range(len(KINDS))]
         rows = [measured[name][kind] for kind in KINDS]
         axes.bar(at, [value for value, _ in rows], width * 0.92, color=color, label=name)
-        axes.errorbar(at, [value for value, _ in rows], [2 * (error or 0.0) for _, error in rows], fmt="none",
-                      ecolor=MUTED, capsize=2, elinewidth=1.2)
+        axes.errorbar(
+            at,
+            [value for value, _ in rows],
+            [2 * (error or 0.0) for _, error in rows],
+            fmt="none",
+            ecolor=MUTED,
+            capsize=2,
+            elinewidth=1.2,
+        )
     axes.axvline(1.5, color=MUTED, linewidth=1.0, linestyle=":")
     axes.set(xticks=range(len(KINDS)), ylim=(0, None))
     axes.set_xticklabels([label for _, label in KINDS.values()], fontsize=8.5)
@@ -63,13 +70,27 @@ def main(list_file: str, table: str, picture_file: str) -> int:
             found = content[which]
             error = (found.get("errors") or {}).get(kind)
             of_name[kind] = found["correlations"][kind], error
-            rows.append({"system": name, "on": on, "class": which, "kind": kind, "correlation": of_name[kind][0],
-                         "error": error, "pairs": found["counts"][kind]})
+            rows.append(
+                {
+                    "system": name,
+                    "on": on,
+                    "class": which,
+                    "kind": kind,
+                    "correlation": of_name[kind][0],
+                    "error": error,
+                    "pairs": found["counts"][kind],
+                }
+            )
     write_rows(table, rows)
     with picture(picture_file, 1, 2, size=(11.0, 4.3), sharey=True) as (figure, plots):
         for axes, (on, of_names) in zip(plots, measured.items()):
-            draw(axes, of_names, list(of_names), f"correlation of {on if on == 'loss' else 'score'}"
-                 f"{'es' if on == 'loss' else 's'}: targets, nontargets")
+            draw(
+                axes,
+                of_names,
+                list(of_names),
+                f"correlation of {on if on == 'loss' else 'score'}"
+                f"{'es' if on == 'loss' else 's'}: targets, nontargets",
+            )
         figure.legend(*plots[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     counts = cli.Counts("systems")
     counts.done(len(measured["score"]))

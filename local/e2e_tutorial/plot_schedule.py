@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw systems trained from scratch with one loss, both at constant weights, and both with the weights scheduled.
+"""Draw systems trained from scratch with one loss, with both, and with both on a schedule.
 
 Usage: plot_schedule.py <systems> <table> <picture>
 e.g.: plot_schedule.py exp/systems.tsv 09_schedule.tsv 09_schedule.svg
@@ -13,8 +13,12 @@ from system_plots import MEASURES, column, mark_truth, true_value
 from voxark.report.drawing import COMPONENTS, picture
 from voxark.report.rows import read_rows, write_rows
 
-SYSTEMS = {"identification": "identification\nalone", "verification": "verification\nalone",
-           "constant": "both,\nconstant", "linear": "both,\nscheduled"}
+SYSTEMS = {
+    "identification": "identification\nalone",
+    "verification": "verification\nalone",
+    "constant": "both,\nconstant",
+    "linear": "both,\nscheduled",
+}
 
 
 @cli.program
@@ -26,11 +30,21 @@ def main(systems: str, table: str, picture_file: str) -> int:
             for place, (system, color) in enumerate(zip(SYSTEMS, COMPONENTS)):
                 mean = column(axes, place, values[system], color, scale)
                 compared = difference(values[system], values["constant"])
-                summary.append({"measure": name, "system": system, "mean": mean.value, "error": mean.error,
-                                "minus_constant": compared.value, "minus_constant_error": compared.error,
-                                "seeds": len(values[system])})
+                summary.append(
+                    {
+                        "measure": name,
+                        "system": system,
+                        "mean": mean.value,
+                        "error": mean.error,
+                        "minus_constant": compared.value,
+                        "minus_constant_error": compared.error,
+                        "seeds": len(values[system]),
+                    }
+                )
             mark_truth(axes, scale * true_value(rows, name))
-            axes.set(xticks=range(len(SYSTEMS)), xticklabels=SYSTEMS.values(), ylim=(0, None), xlim=(-0.5, 3.5))
+            axes.set(
+                xticks=range(len(SYSTEMS)), xticklabels=SYSTEMS.values(), ylim=(0, None), xlim=(-0.5, 3.5)
+            )
             axes.set_title(label)
         plots[0].legend(loc="lower left")
     write_rows(table, summary)

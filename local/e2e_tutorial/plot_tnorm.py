@@ -28,17 +28,51 @@ def main(systems: str, table: str, picture_file: str) -> int:
                 of_size = [by_seed(rows, name, experiment="speakers", system=loss, speakers=n) for n in sizes]
                 means = [Mean.of(list(values.values())) for values in of_size]
                 errors = [0.0 if m.error != m.error else 200 * m.error for m in means]
-                left.errorbar(sizes, [100 * m.value for m in means], errors, color=color, fmt=marker + line, capsize=3,
-                              markersize=5, label=f"{loss}, {how}")
-                summary += [{"speakers": n, "loss": loss, "scores": how, "eer": m.value, "error": m.error,
-                             "seeds": len(values)} for n, m, values in zip(sizes, means, of_size)]
+                left.errorbar(
+                    sizes,
+                    [100 * m.value for m in means],
+                    errors,
+                    color=color,
+                    fmt=marker + line,
+                    capsize=3,
+                    markersize=5,
+                    label=f"{loss}, {how}",
+                )
+                summary += [
+                    {
+                        "speakers": n,
+                        "loss": loss,
+                        "scores": how,
+                        "eer": m.value,
+                        "error": m.error,
+                        "seeds": len(values),
+                    }
+                    for n, m, values in zip(sizes, means, of_size)
+                ]
                 gaps.append(of_size)
             found = [difference(one, other) for one, other in zip(*gaps)]
             errors = [0.0 if m.error != m.error else 200 * m.error for m in found]
-            right.errorbar(sizes, [100 * m.value for m in found], errors, color=GREEN, fmt="D" + line, capsize=3,
-                           markersize=5, label=how)
-            summary += [{"speakers": n, "loss": "identification - verification", "scores": how, "eer": m.value,
-                         "error": m.error, "seeds": len(values)} for n, m, values in zip(sizes, found, gaps[0])]
+            right.errorbar(
+                sizes,
+                [100 * m.value for m in found],
+                errors,
+                color=GREEN,
+                fmt="D" + line,
+                capsize=3,
+                markersize=5,
+                label=how,
+            )
+            summary += [
+                {
+                    "speakers": n,
+                    "loss": "identification - verification",
+                    "scores": how,
+                    "eer": m.value,
+                    "error": m.error,
+                    "seeds": len(values),
+                }
+                for n, m, values in zip(sizes, found, gaps[0])
+            ]
         mark_truth(left, 100 * true_value(rows, "eer"))
         right.axhline(0.0, color=MUTED, linewidth=1.2)
         for axes in (left, right):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw what weights of trials change: of a discriminative PLDA with BLUE weights, of networks with BLUE and meta ones.
+"""Draw what weights of trials change: of a DPLDA with BLUE weights, of networks with BLUE and meta ones.
 
 Usage: plot_trial_weights.py <weights-of-dplda> <systems> <table> <picture>
 e.g.: plot_trial_weights.py exp/weights.tsv exp/systems.tsv 10_trial_weights.tsv 10_trial_weights.svg
@@ -29,22 +29,44 @@ def dplda_differences(rows):
 @cli.program
 def main(weights: str, systems: str, table: str, picture_file: str) -> int:
     means, differences = dplda_differences(read_rows(weights, ("repetition", "c", "cllr")))
-    values = {name: by_seed(read_rows(systems), "cllr", experiment="weights", system=name) for name in WEIGHTS}
-    summary = [{"system": "dplda", "weights": f"blue, c={c:g}", "cllr_minus_uniform": mean.value, "error": mean.error,
-                "repetitions": len(differences[c])} for c, mean in means.items()]
+    values = {
+        name: by_seed(read_rows(systems), "cllr", experiment="weights", system=name) for name in WEIGHTS
+    }
+    summary = [
+        {
+            "system": "dplda",
+            "weights": f"blue, c={c:g}",
+            "cllr_minus_uniform": mean.value,
+            "error": mean.error,
+            "repetitions": len(differences[c]),
+        }
+        for c, mean in means.items()
+    ]
     with picture(picture_file, 1, 2, size=(9.4, 4.2), width_ratios=[1.4, 1.0]) as (_, (left, right)):
         for c, of_c in differences.items():
             left.plot([c] * len(of_c), of_c, "o", color=BLUE, markersize=4, alpha=0.35)
-        left.errorbar(list(means), [m.value for m in means.values()],
-                      [0.0 if m.error != m.error else 2 * m.error for m in means.values()], color=BLUE, capsize=4)
+        left.errorbar(
+            list(means),
+            [m.value for m in means.values()],
+            [0.0 if m.error != m.error else 2 * m.error for m in means.values()],
+            color=BLUE,
+            capsize=4,
+        )
         left.axhline(0.0, color=MUTED, linestyle="--", linewidth=1.3)
         left.set(xlabel="correlation $c$ of the BLUE weights", ylabel="Cllr less that of uniform weights")
         left.set_title("DPLDA, new training speakers each time")
         for place, (name, color) in enumerate(zip(WEIGHTS, COMPONENTS)):
             column(right, place, values[name], color)
             mean = difference(values[name], values["uniform"])
-            summary.append({"system": "network", "weights": name, "cllr_minus_uniform": mean.value, "error": mean.error,
-                            "repetitions": len(values[name])})
+            summary.append(
+                {
+                    "system": "network",
+                    "weights": name,
+                    "cllr_minus_uniform": mean.value,
+                    "error": mean.error,
+                    "repetitions": len(values[name]),
+                }
+            )
         right.set(xticks=range(3), xticklabels=WEIGHTS, xlim=(-0.5, 2.5), ylabel="Cllr")
         right.set_title("networks")
     write_rows(table, summary)

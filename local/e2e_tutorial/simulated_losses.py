@@ -1,4 +1,4 @@
-"""Losses of trials that are correlated by what they share: sums of effects of speakers, utterances and pairs."""
+"""Losses of trials, correlated by what they share: sums of effects of speakers, utterances and pairs."""
 
 from typing import NamedTuple
 

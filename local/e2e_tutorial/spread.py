@@ -39,9 +39,11 @@ def number_of(row, name):
 
 
 def by_seed(rows, name, **wanted):
-    """{seed: number ``name``} of the rows whose fields are those of ``wanted``; VoxarkError if there are none."""
+    """{seed: number ``name``} of the rows that have the fields ``wanted``; VoxarkError if none has."""
     found = {
-        row["seed"]: number_of(row, name) for row in rows if all(row[field] == str(value) for field, value in wanted.items())
+        row["seed"]: number_of(row, name)
+        for row in rows
+        if all(row[field] == str(value) for field, value in wanted.items())
     }
     if not found:
         raise VoxarkError(f"the table has no row with {', '.join(f'{k}={v}' for k, v in wanted.items())}")
@@ -54,6 +56,6 @@ def difference(one, other):
 
 
 def all_pairs(labels):
-    """Every pair of N vectors once, from labels (N,): (first, second, whether they are of one speaker), each (T,)."""
+    """Every pair of N vectors once, from labels (N,): (first, second, whether of one speaker), each (T,)."""
     first, second = np.triu_indices(len(labels), 1)
     return first, second, labels[first] == labels[second]

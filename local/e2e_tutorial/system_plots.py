@@ -1,4 +1,4 @@
-"""What the pictures of trained systems share: a column of each system's seeds, with their mean and its error."""
+"""What the pictures of trained systems share: a column of a system's seeds, their mean and its error."""
 
 from spread import Mean, number_of
 from voxark.report.drawing import INK, MUTED
@@ -13,7 +13,9 @@ def column(axes, place, values, color, scale=1.0, marker="o", label=None):
     dots = [scale * value for value in values.values()]
     axes.plot([place + shift for shift in shifts], dots, marker, color=color, markersize=4.5, alpha=0.55)
     error = 0.0 if mean.error != mean.error else 2.0 * scale * mean.error
-    axes.errorbar([place], [scale * mean.value], [error], fmt="_", color=color, markersize=22, capsize=5, label=label)
+    axes.errorbar(
+        [place], [scale * mean.value], [error], fmt="_", color=color, markersize=22, capsize=5, label=label
+    )
     return mean
 
 

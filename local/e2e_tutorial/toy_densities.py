@@ -2,9 +2,9 @@
 """Identification against verification error of three distributions of one speaker's embeddings.
 
 Speakers stand in a row at a distance d from each other, all with the same density of variance 1, a mixture of
-two uniform ones. Identification errs where an embedding is nearer to the neighbour, P(|x| > d/2); verification
-accepts a pair whose embeddings differ by less than the best threshold, and meets targets and pairs of neighbours
-equally often. Errors come from densities on a grid, and once more from draws.
+two uniform ones. Identification errs where an embedding is nearer to the neighbour, P(|x| > d/2);
+verification accepts a pair whose embeddings differ by less than the best threshold, and meets targets and
+pairs of neighbours equally often. Errors come from densities on a grid, and once more from draws.
 
 Usage: toy_densities.py [options] <table> <picture>
 e.g.: toy_densities.py 01_densities.tsv 01_densities.svg
@@ -87,7 +87,9 @@ def drawn_errors(density, threshold, number, rng, distance=DISTANCE):
     x, y = density.draw(number, rng), density.draw(number, rng)
     identified = float(np.mean(np.abs(x) > distance / 2.0))
     miss = float(np.mean(np.abs(x - y) > threshold))
-    false = float(np.mean(np.abs(distance + density.draw(number, rng) - density.draw(number, rng)) <= threshold))
+    false = float(
+        np.mean(np.abs(distance + density.draw(number, rng) - density.draw(number, rng)) <= threshold)
+    )
     variance = [p * (1.0 - p) / number for p in (identified, miss, false)]
     return (identified, variance[0] ** 0.5), (0.5 * (miss + false), 0.5 * (variance[1] + variance[2]) ** 0.5)
 
@@ -103,13 +105,19 @@ def draw_density(axes, density, errors):
         axes.plot(x + place * DISTANCE, values, color=color)
         axes.fill_between(x + place * DISTANCE, values, color=color, alpha=0.12, linewidth=0)
     wrong = np.abs(x) > DISTANCE / 2.0
-    axes.fill_between(x, np.where(wrong, values, 0.0), color=COMPONENTS[1], alpha=0.7, linewidth=0, step="mid")
+    axes.fill_between(
+        x, np.where(wrong, values, 0.0), color=COMPONENTS[1], alpha=0.7, linewidth=0, step="mid"
+    )
     for edge in (-0.5, 0.5):
         axes.axvline(edge * DISTANCE, color=INK, linestyle=":", linewidth=1.2)
-    axes.set(xlim=(-1.75 * DISTANCE, 1.75 * DISTANCE), ylim=(0, 1.08 * values.max()), xlabel="embedding", yticks=())
+    axes.set(
+        xlim=(-1.75 * DISTANCE, 1.75 * DISTANCE), ylim=(0, 1.08 * values.max()), xlabel="embedding", yticks=()
+    )
     axes.xaxis.set_major_locator(MultipleLocator(2))
     axes.spines["left"].set_visible(False)
-    axes.set_title(f"{density.name}\nidentification: {100 * errors[0]:.1f} %\nverification: {100 * errors[1]:.1f} %")
+    axes.set_title(
+        f"{density.name}\nidentification: {100 * errors[0]:.1f} %\nverification: {100 * errors[1]:.1f} %"
+    )
 
 
 def draw_bars(axes, rows):
@@ -119,8 +127,15 @@ def draw_bars(axes, rows):
         values = [100 * row[kind] for row in rows]
         drawn = [100 * row[f"drawn_{kind}"] for row in rows]
         axes.bar(places + shift, values, 0.36, color=color, label=f"{kind} error")
-        axes.plot(places + shift, drawn, "x", color=INK, markersize=6, markeredgewidth=1.4,
-                  label="from draws" if shift > 0 else None)
+        axes.plot(
+            places + shift,
+            drawn,
+            "x",
+            color=INK,
+            markersize=6,
+            markeredgewidth=1.4,
+            label="from draws" if shift > 0 else None,
+        )
     axes.set(xticks=places, xticklabels=[row["density"] for row in rows], ylabel="error (%)")
     axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.14))
 

@@ -31,7 +31,9 @@ NAMES = "ABC"
 def draw_disc(centre, radius, number, rng):
     """Points (number,2), even over a disc."""
     angle = rng.uniform(0.0, 2.0 * np.pi, number)
-    return centre + (radius * np.sqrt(rng.random(number)))[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+    return centre + (radius * np.sqrt(rng.random(number)))[:, None] * np.stack(
+        [np.cos(angle), np.sin(angle)], 1
+    )
 
 
 def worst_triplet(speaker):
@@ -44,7 +46,7 @@ def worst_triplet(speaker):
 
 
 def drawn_violations(number, rng):
-    """How many of ``number`` random triplets of each anchor's speaker and each other one have a loss above 0."""
+    """How many triplets have a loss above 0, of ``number`` random ones of each two speakers."""
     violations = 0
     for s in range(3):
         for other in range(3):
@@ -58,7 +60,8 @@ def drawn_violations(number, rng):
 
 
 def draw_distances(number, rng):
-    """Distances of pairs, each speaker and each pair of speakers equally often: (target (3N,), nontarget (3N,))."""
+    """Distances of N pairs of each speaker and of each two speakers: (target (3N,), nontarget (3N,))."""
+
     def distances(a, b):
         first, second = (draw_disc(CENTRES[s], RADII[s], number, rng) for s in (a, b))
         return np.linalg.norm(first - second, axis=1)
@@ -95,13 +98,19 @@ def draw_plane(axes, row, srand):
         points = draw_disc(centre, radius, 60 if radius < 1 else 220, rng)
         axes.plot(*points.T, ".", color=color, markersize=3.5, alpha=0.75)
         axes.add_patch(Circle(centre, radius, fill=False, edgecolor=color, linewidth=2.0))
-        axes.annotate(name, centre + [radius + 0.15, radius * 0.5], color=color, fontsize=13, fontweight="bold")
+        axes.annotate(
+            name, centre + [radius + 0.15, radius * 0.5], color=color, fontsize=13, fontweight="bold"
+        )
     anchor, positive = CENTRES[2] - [0, RADII[2]], CENTRES[2] + [0, RADII[2]]
     away = CENTRES[0] - anchor
     negative = CENTRES[0] - away / np.linalg.norm(away) * RADII[0]
     for end, color in ((positive, BLUE), (negative, VERMILLION)):
-        axes.annotate("", end, anchor, arrowprops={"arrowstyle": "->", "color": color, "linewidth": 1.6,
-                                                   "shrinkA": 0, "shrinkB": 0})
+        axes.annotate(
+            "",
+            end,
+            anchor,
+            arrowprops={"arrowstyle": "->", "color": color, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0},
+        )
     place = CENTRES[0] + [RADII[0], 0]
     axes.add_patch(Circle(place, row["threshold"], fill=False, edgecolor=INK, linestyle="--", linewidth=1.2))
     axes.plot(*place, "o", color=INK, markersize=4)
@@ -112,7 +121,10 @@ def draw_plane(axes, row, srand):
 def draw_histograms(axes, row, target, nontarget):
     """Distances within and between speakers, and the threshold of the least error."""
     bins = np.linspace(0.0, 8.0, 161)
-    for values, color, label in ((target, BLUE, "same speaker"), (nontarget, VERMILLION, "different speakers")):
+    for values, color, label in (
+        (target, BLUE, "same speaker"),
+        (nontarget, VERMILLION, "different speakers"),
+    ):
         axes.hist(values, bins, density=True, histtype="stepfilled", color=color, alpha=0.45, label=label)
     axes.axvline(row["threshold"], color=INK, linestyle="--", linewidth=1.4)
     axes.set(xlabel="distance", ylabel="density", xlim=(0, 8), yscale="log", ylim=(3e-3, 6))

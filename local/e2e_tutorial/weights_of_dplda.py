@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Uniform against BLUE weights in the training of a discriminative PLDA, with unequal numbers of utterances.
 
-Each repetition draws training speakers with few to many vectors, and trains with every choice of weights on the
-same vectors; development loss is that of all pairs of the same, other vectors. What is compared are differences
-within repetitions.
+Each repetition draws training speakers with few to many vectors, and trains with every choice of weights on
+the same vectors; development loss is that of all pairs of the same, other vectors. What is compared are
+differences within repetitions.
 
 Usage: weights_of_dplda.py [options] <table>
 e.g.: weights_of_dplda.py --num-repetitions=20 weights.tsv

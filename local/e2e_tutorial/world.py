@@ -1,13 +1,14 @@
 """A world of simulated speakers whose true log-likelihood ratios are known, whatever a network makes of it.
 
-Frames y_t = z_s + r_u + n_t add a speaker's, a recording's and a frame's part, all Gaussian; what systems get to
-see is x_t = B2 g(B1 y_t), with orthogonal B and g bent at zero: an invertible map, which leaves likelihood
-ratios as they are. Of y, all that a recording of T frames tells about its speaker is in the mean of its frames,
+Frames y_t = z_s + r_u + n_t add a speaker's, a recording's and a frame's part, all Gaussian; what systems get
+to see is x_t = B2 g(B1 y_t), with orthogonal B and g bent at zero: an invertible map, which leaves likelihood
+ratios as they are. Of y, all that a recording of T frames tells about its speaker is in the mean of its
+frames,
 
     ybar ~ N(z_s, recording + frame / T),   z_s ~ N(0, speaker),
 
-a two-covariance PLDA with known covariances; its score is the true LLR. The mean of the x_t is not sufficient,
-nor Gaussian: there is something to gain for a system that learns its features.
+a two-covariance PLDA with known covariances; its score is the true LLR. The mean of the x_t is not
+sufficient, nor Gaussian: there is something to gain for a system that learns its features.
 """
 
 from typing import NamedTuple

@@ -17,7 +17,7 @@ from voxark.errors import VoxarkError
 def blocks_of(model):
     """Blocks of an E2eModel by name, general ones first: extractor, its parts, and backend."""
     blocks = {"extractor": model.extractor}
-    blocks.update((name, part) for name, part in model.extractor.named_children() if any(part.parameters()))
+    blocks.update((name, part) for name, part in model.extractor.named_children() if list(part.parameters()))
     if model.scorer is not None:
         blocks["backend"] = model.scorer
     return blocks
@@ -36,8 +36,8 @@ def parse_penalties(text, names):
         except ValueError:
             number = math.nan
         if not number >= 0 or (not equals and "," in text) or (equals and name not in names):
-            raise VoxarkError(f"--init-penalty={text}: expected a number from 0, or a list of BLOCK=NUMBER with "
-                              f"blocks among {', '.join(names)}")
+            raise VoxarkError(f"--init-penalty={text}: expected a number from 0, or a list of BLOCK=NUMBER "
+                              f"with blocks among {', '.join(names)}")
         found.update({name: number} if equals else {name: number for name in ("extractor", "backend")})
     return found
 

@@ -1,10 +1,11 @@
 """What a training reads: features by offset, or audio, of which features are computed as needed."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
-from voxark import command_line, tables
+from voxark import tables
 from voxark.e2e.augment import Augmenter, AugmentOptions
 from voxark.errors import VoxarkError
 from voxark.feat.fbank import FbankOptions
@@ -27,6 +28,8 @@ class InputOptions(AugmentOptions):
     fbank_config: str = option("", "--audio: options of compute-fbank, a file")
     utt2num_frames: str = option("", "Numbers of frames of the features, which spares reading their headers")
     utt2rec: str = option("", "Recordings of the utterances: two of one recording are no trial")
+
+    fbank: ClassVar[FbankOptions | None] = None  # what the program has read from fbank_config
 
     def check(self):
         """VoxarkError for options that need audio without it."""
@@ -78,7 +81,7 @@ class Inputs:
     def _open_audio(self, wav_scp, dev_wav_scp, srand):
         from voxark.e2e.waveforms import WaveformFeatures, Waveforms
 
-        fbank = fbank_options(self.options.fbank_config)
+        fbank = self.options.fbank or FbankOptions()
         rate = self.rate if self.takes_samples else int(fbank.sample_frequency)
         augmenter = Augmenter(self.options, rate, srand)
         self.augments = augmenter.any()
@@ -124,20 +127,6 @@ class Inputs:
     def originals(self, numbers):
         """The entries (N,) that ``numbers`` (N,) are copies of, or themselves."""
         return np.asarray(numbers) % self.num_originals
-
-
-def fbank_options(path):
-    """FbankOptions of a file of lines ``--name=value``; the default ones without a file."""
-
-    def declared(*, fbank: FbankOptions):
-        pass
-
-    program = command_line.declare(declared)
-    try:
-        _, values = command_line.parse(program, [f"--config={path}"] if path else [])
-    except command_line.UsageError as error:
-        raise VoxarkError(f"--fbank-config={path}: {error}") from None
-    return command_line.arguments(program.keywords, values)["fbank"]
 
 
 def _script(name):

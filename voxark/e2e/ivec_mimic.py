@@ -20,6 +20,7 @@ from voxark.errors import VoxarkError
 from voxark.gmm.full import FullGmm
 from voxark.nnet.layers import FrozenNorm, TdnnLayer
 
+MAX_REDUCED = 2000  # statistics whose principal directions are looked for
 LEAST_LOGIT = -1e4  # a component of weight 0: its posterior is 0, its parameters are finite
 
 
@@ -148,13 +149,14 @@ class StatisticsNet(nn.Module):
     def init_reduction_(self, x):
         """Set the reduction to the principal directions of normalised statistics x (N,C*D), N > pca_dim.
 
-        One factor brings their variances to 1 on average. VoxarkError for fewer statistics.
+        One factor brings their variances to 1 on average. Of many statistics an even choice is looked at.
+        VoxarkError where there are too few.
         """
         num_kept = self.reduction.out_features
         if min(len(x) - 1, x.shape[1]) < num_kept:
-            raise VoxarkError(f"{len(x)} utterances and cuts with statistics of {x.shape[1]} dimensions cannot "
-                              f"be reduced to {num_kept}: give a smaller --pca-dim, or more utterances")
-        x = x.double()
+            raise VoxarkError(f"{len(x)} utterances and cuts with statistics of {x.shape[1]} dimensions "
+                              f"cannot become {num_kept}: a smaller --pca-dim, or more utterances, will do")
+        x = x[:: -(-len(x) // max(MAX_REDUCED, 4 * num_kept))].double()
         mean = x.mean(dim=0)
         _, values, directions = torch.linalg.svd(x - mean, full_matrices=False)
         size = values[:num_kept].square().mean().sqrt() / math.sqrt(len(x))
@@ -206,7 +208,8 @@ class IvecMimicExtractor(Extractor):
         shape = (self.options.num_gauss, self.input_dim, self.embedding_dim)
         for what, given in (("UBM", (gmm.num_gauss, gmm.dim)), ("i-vector extractor", extractor.t.shape)):
             if given != shape[: len(given)]:
-                raise VoxarkError(f"the {what} has (Gaussians, features, i-vector) {given}, the network {shape}")
+                raise VoxarkError(f"the {what} has (Gaussians, features, i-vector) {given}, the network "
+                                  f"{shape}: they are not of one system")
         self.f2s.init_(self.init_norm_(gmm))
         self.s2i.init_(extractor, *self.constants())
         return self

@@ -21,12 +21,13 @@ class LayerOptions:
     def check(self):
         """VoxarkError for sizes that make no sense."""
         if min(self.channels, self.pca_dim) < 1 or self.context < 0 or not self.relevance > 0:
-            raise VoxarkError("--channels and --pca-dim are at least 1, --context at least 0, --relevance above 0")
+            raise VoxarkError("--channels and --pca-dim are at least 1, --context at least 0, --relevance "
+                              "above 0")
 
 
 @dataclass
 class IvecMimicOptions(LayerOptions, ExtractionOptions):
-    """Frames to posteriors and statistics (f2s), statistics to a vector (s2i), as i-vector systems have them."""
+    """Frames to posteriors and statistics (f2s), statistics to a vector (s2i), as in i-vector systems."""
 
     input_dim: int = option(60, "Features per frame")
     num_gauss: int = option(512, "Components whose posteriors are predicted")
@@ -38,9 +39,10 @@ class IvecMimicOptions(LayerOptions, ExtractionOptions):
 
 @dataclass
 class MimicOptions:
-    """How the layers learn to imitate an i-vector system, each by itself, before they are trained together."""
+    """How the layers learn to imitate an i-vector system, each by itself, before joint training."""
 
-    max_utts: int = option(5000, "mimic: utterances that are used at most, a random choice")
+    max_utts: int = option(
+        5000, "mimic: utterances that are used at most, a random choice; their statistics lie in memory")
     num_cuts: int = option(2, "mimic: random cuts of each utterance that s2i learns from besides the whole")
     heldout_share: float = option(0.1, "mimic: share of the utterances that the imitation is judged on")
     num_f2s_steps: int = option(2000, "mimic: batches that the posteriors are learned on")

@@ -1,4 +1,4 @@
-"""Where an "ivec-mimic" model starts: at an i-vector and PLDA system exactly, or at layers taught to imitate it.
+"""Where an "ivec-mimic" model starts: at an i-vector and PLDA system exactly, or at layers that imitate it.
 
 Imitation is stage 1 of the method [tutorial]: f2s learns the UBM's posteriors by cross-entropy, then s2i the
 vectors that the PLDA scores, by 1 - cosine, from the statistics that this f2s gives. The teacher is the exact
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from voxark.checks import check_finite
+from voxark.e2e.chunks import NormalizeOptions
 from voxark.e2e.extractors import normalised
 from voxark.e2e.model import E2eModel, model_config
 from voxark.errors import VoxarkError
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class System(NamedTuple):
-    """An i-vector system: DiagGmm or FullGmm, IvectorExtractor, Plda; mean (R,) and LDA (d,R or R+1), or None."""
+    """An i-vector system: DiagGmm or FullGmm, IvectorExtractor, Plda; mean (R,), LDA (d,R or R+1) or None."""
 
     gmm: object
     extractor: object
@@ -111,9 +112,7 @@ def mimic_model(teacher, system, utterances, layers, options):
     kept = {name: value for name, value in dataclasses.asdict(teacher.extractor.options).items()
             if name in ("input_dim", "num_gauss", "acoustic_weight", "max_count")}
     own = {"form": "mimic", "embedding_dim": teacher.scorer.dim, **dataclasses.asdict(layers)}
-    student = E2eModel({**teacher.config, **model_config(
-        "ivec-mimic", {**kept, **own}, teacher.cmn, cmn_window=teacher.cmn_window,
-        scorer={"kind": "dplda", "front_dim": 0, "length_norm": True})})
+    student = _build({**kept, **own}, NormalizeOptions(teacher.cmn, teacher.cmn_window), 0, True)
     normalised_gmm = student.extractor.init_norm_(system.gmm)
     student.extractor.s2i.init_normalisation_(normalised_gmm)
     student.scorer.init_from_plda_(system.plda)
@@ -146,15 +145,19 @@ class _Teacher:
 
 
 def _learn_posteriors(teacher, student, training, options):
-    """Train f2s by cross-entropy with the teacher's posteriors, on random stretches of utterances."""
+    """Train f2s by cross-entropy with the teacher's posteriors, on random stretches of utterances.
+
+    Stretches have --mimic-frames, or the median length where that is less; shorter utterances are left out.
+    """
     extractor = student.extractor
+    length = min(options.mimic_frames, sorted(map(len, training))[len(training) // 2])
+    long = [x for x in training if len(x) >= length]
     optimizer = torch.optim.Adam(extractor.f2s.parameters(), lr=options.mimic_lr)
     for step in range(options.num_f2s_steps):
         rng = seeded_rng(options.srand, "ivec-mimic", "f2s", step)
-        chosen = rng.choice(len(training), min(options.mimic_batch, len(training)), replace=False)
-        length = min(options.mimic_frames, *(len(training[i]) for i in chosen))
-        firsts = [int(rng.integers(len(training[i]) - length + 1)) for i in chosen]
-        x = torch.stack([training[i][first : first + length] for i, first in zip(chosen, firsts)])
+        chosen = rng.choice(len(long), min(options.mimic_batch, len(long)), replace=False)
+        firsts = [int(rng.integers(len(long[i]) - length + 1)) for i in chosen]
+        x = torch.stack([long[i][first : first + length] for i, first in zip(chosen, firsts)])
         logs = extractor.f2s(extractor.normalise(x))
         loss = -(teacher.posteriors(x) * logs).sum(dim=-1).mean()
         _step(optimizer, loss, options.mimic_lr * (1.0 - step / options.num_f2s_steps))
@@ -197,7 +200,7 @@ def _with_cuts(x, rng, options):
 
 def _step(optimizer, loss, lr):
     if not math.isfinite(loss.item()):
-        raise VoxarkError("the loss of the imitation is not finite: lower --mimic-lr, or look at the features")
+        raise VoxarkError("the imitation's loss is not finite: lower --mimic-lr, or look at the features")
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.param_groups[0]["lr"] = lr
