@@ -11,7 +11,7 @@ quick=false
 format=svg
 network_conf=$here/network.conf
 scored=
-num_seeds=3
+num_seeds=4
 num_speakers=300
 few_speakers=50,120
 num_epochs=5
@@ -207,7 +207,7 @@ stage_measure() {
 correlated() {
   local on
   for on in score loss; do
-    estimate-trial-correlations "${quiet[@]}" --on="$on" --utt2spk="ark:$4" "$2" "$3" "$correlations/$1.$on.json"
+    estimate-trial-correlations "${quiet[@]}" --num-groups=20 --on="$on" --utt2spk="ark:$4" "$2" "$3" "$correlations/$1.$on.json"
     echo "$1 $on $correlations/$1.$on.json" >>"$correlations/list"
   done
 }

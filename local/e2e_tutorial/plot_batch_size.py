@@ -17,7 +17,7 @@ from typing import Annotated
 
 import numpy as np
 
-from spread import Mean, number_of
+from spread import Mean, half_width, number_of
 from voxark.errors import VoxarkError
 from voxark.report.drawing import BLUE, COMPONENTS, INK, ORANGE, picture
 from voxark.report.rows import read_rows, write_rows
@@ -42,7 +42,7 @@ def draw_curves(axes, runs, reference):
         axes.plot(losses, color=color, label=f"{size} vectors")
     axes.axhline(reference, color=INK, linestyle="--", linewidth=1.4, label="all pairs, L-BFGS")
     top = max(np.median(losses) for _, losses in chosen)
-    axes.set(xlabel="epochs of so many batches", ylim=(0.95 * reference, max(1.3 * reference, 1.05 * top)))
+    axes.set(xlabel="epochs of so many batches", ylim=(0.95 * reference, max(1.6 * reference, 1.05 * top)))
     axes.set_title("development loss, batches B")
     axes.legend()
 
@@ -51,7 +51,7 @@ def draw_sizes(axes, summary, reference):
     """The last development loss against the size of batches."""
     for kind, color, marker in (("A", ORANGE, "s"), ("B", BLUE, "o")):
         rows = [row for row in summary if row["batch"] == kind]
-        errors = [0.0 if row["error"] != row["error"] else 2 * row["error"] for row in rows]
+        errors = [half_width(row["error"], row["seeds"]) for row in rows]
         axes.errorbar(
             [row["vectors"] for row in rows],
             [row["last"] for row in rows],

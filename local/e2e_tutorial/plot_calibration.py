@@ -56,7 +56,7 @@ def main(calibration: str, systems: str, table: str, picture_file: str) -> int:
             for name, (color, marker) in STYLES.items():
                 sizes = sorted(found[name])
                 means = [Mean.of([value_of(row, measure) for row in found[name][n]]) for n in sizes]
-                errors = [0.0 if m.error != m.error else 2 * m.error for m in means]
+                errors = [m.half_width for m in means]
                 axes.errorbar(
                     sizes,
                     [m.value for m in means],
@@ -91,7 +91,9 @@ def main(calibration: str, systems: str, table: str, picture_file: str) -> int:
                 }
                 for name, row in truth.items()
             ]
-            axes.set(xscale="log", xlabel="training speakers")
+            axes.set(xscale="log", xlabel="training speakers", xticks=sorted(found["PLDA"]))
+            axes.set_xticklabels(sorted(found["PLDA"]))
+            axes.minorticks_off()
             axes.set_title(title, fontsize=10)
         figure.legend(*plots[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     write_rows(table, summary)

@@ -57,6 +57,8 @@ def draw(axes, measured, names, title):
         )
     axes.axvline(1.5, color=MUTED, linewidth=1.0, linestyle=":")
     axes.set(xticks=range(len(KINDS)), ylim=(0, None))
+    for at, kind in ((0.5, "targets"), (3.5, "nontargets")):
+        axes.text(at, 0.985, kind, transform=axes.get_xaxis_transform(), ha="center", va="top", color=MUTED)
     axes.set_xticklabels([label for _, label in KINDS.values()], fontsize=8.5)
     axes.set_title(title)
 
@@ -84,13 +86,8 @@ def main(list_file: str, table: str, picture_file: str) -> int:
     write_rows(table, rows)
     with picture(picture_file, 1, 2, size=(11.0, 4.3), sharey=True) as (figure, plots):
         for axes, (on, of_names) in zip(plots, measured.items()):
-            draw(
-                axes,
-                of_names,
-                list(of_names),
-                f"correlation of {on if on == 'loss' else 'score'}"
-                f"{'es' if on == 'loss' else 's'}: targets, nontargets",
-            )
+            draw(axes, of_names, list(of_names), {"score": "scores", "loss": "losses"}[on])
+            axes.set_ylim(0, 1)
         figure.legend(*plots[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     counts = cli.Counts("systems")
     counts.done(len(measured["score"]))

@@ -42,11 +42,9 @@ def main(systems: str, table: str, picture_file: str) -> int:
                     }
                 )
             mark_truth(axes, scale * true_value(rows, name))
-            axes.set(
-                xticks=range(len(SYSTEMS)), xticklabels=SYSTEMS.values(), ylim=(0, None), xlim=(-0.5, 3.5)
-            )
+            axes.set(xticks=range(len(SYSTEMS)), xticklabels=SYSTEMS.values(), xlim=(-0.5, 3.5))
             axes.set_title(label)
-        plots[0].legend(loc="lower left")
+        plots[0].legend(loc="center left")
     write_rows(table, summary)
     counts = cli.Counts("pictures")
     counts.done()

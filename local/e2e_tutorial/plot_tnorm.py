@@ -27,7 +27,7 @@ def main(systems: str, table: str, picture_file: str) -> int:
             for loss, (color, marker) in LOSSES.items():
                 of_size = [by_seed(rows, name, experiment="speakers", system=loss, speakers=n) for n in sizes]
                 means = [Mean.of(list(values.values())) for values in of_size]
-                errors = [0.0 if m.error != m.error else 200 * m.error for m in means]
+                errors = [100 * m.half_width for m in means]
                 left.errorbar(
                     sizes,
                     [100 * m.value for m in means],
@@ -51,7 +51,7 @@ def main(systems: str, table: str, picture_file: str) -> int:
                 ]
                 gaps.append(of_size)
             found = [difference(one, other) for one, other in zip(*gaps)]
-            errors = [0.0 if m.error != m.error else 200 * m.error for m in found]
+            errors = [100 * m.half_width for m in found]
             right.errorbar(
                 sizes,
                 [100 * m.value for m in found],
@@ -78,7 +78,6 @@ def main(systems: str, table: str, picture_file: str) -> int:
         for axes in (left, right):
             axes.set(xscale="log", xlabel="training speakers", xticks=sizes, xticklabels=sizes)
             axes.minorticks_off()
-        left.set_ylim(0, None)
         left.set_title("EER (%)")
         right.set_title("EER of identification less verification (%)")
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)

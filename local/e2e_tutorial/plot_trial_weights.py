@@ -8,7 +8,7 @@ See also: weights_of_dplda.py, evaluate.py, egs/e2e_tutorial/run.sh, train-e2e-v
 
 from voxark import cli  # first: it sets the BLAS threads before numpy loads
 
-from spread import Mean, by_seed, difference, number_of
+from spread import Mean, by_seed, number_of
 from system_plots import column
 from voxark.report.drawing import BLUE, COMPONENTS, MUTED, picture
 from voxark.report.rows import read_rows, write_rows
@@ -48,27 +48,28 @@ def main(weights: str, systems: str, table: str, picture_file: str) -> int:
         left.errorbar(
             list(means),
             [m.value for m in means.values()],
-            [0.0 if m.error != m.error else 2 * m.error for m in means.values()],
+            [m.half_width for m in means.values()],
             color=BLUE,
             capsize=4,
         )
         left.axhline(0.0, color=MUTED, linestyle="--", linewidth=1.3)
         left.set(xlabel="correlation $c$ of the BLUE weights", ylabel="Cllr less that of uniform weights")
         left.set_title("DPLDA, new training speakers each time")
-        for place, (name, color) in enumerate(zip(WEIGHTS, COMPONENTS)):
-            column(right, place, values[name], color)
-            mean = difference(values[name], values["uniform"])
+        right.axhline(0.0, color=MUTED, linestyle="--", linewidth=1.3)
+        for place, (name, color) in enumerate(zip(WEIGHTS[1:], COMPONENTS[1:])):
+            paired = {seed: value - values["uniform"][seed] for seed, value in values[name].items()}
+            mean = column(right, place, paired, color)
             summary.append(
                 {
                     "system": "network",
                     "weights": name,
                     "cllr_minus_uniform": mean.value,
                     "error": mean.error,
-                    "repetitions": len(values[name]),
+                    "repetitions": mean.number,
                 }
             )
-        right.set(xticks=range(3), xticklabels=WEIGHTS, xlim=(-0.5, 2.5), ylabel="Cllr")
-        right.set_title("networks")
+        right.set(xticks=range(2), xticklabels=["BLUE", "meta"], xlim=(-0.5, 1.5))
+        right.set_title("networks, the same")
     write_rows(table, summary)
     counts = cli.Counts("pictures")
     counts.done()

@@ -77,7 +77,6 @@ def main(systems: str, table: str, picture_file: str) -> int:
                 xticks=range(2),
                 xticklabels=[f"{loss} loss" for loss in LOSSES],
                 xlim=(-0.5, 1.5),
-                ylim=(0, None),
             )
             axes.set_title(label)
         figure.legend(*plots[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)

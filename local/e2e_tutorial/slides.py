@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from spread import number_of
+from spread import half_width, number_of
 from voxark.errors import VoxarkError
 from voxark.report.page import Slide
 from voxark.report.rows import read_rows
@@ -13,7 +13,7 @@ from voxark.report.rows import read_rows
 TITLE = "End-to-end speaker verification: a tutorial's questions, answered by experiment"
 INTRODUCTION = (
     "Embeddings, losses and recordings are simulated, so that it is known what is true; systems are "
-    "trained with voxark's programs. Bars and ± are two standard errors over repetitions, those of "
+    "trained with voxark's programs. Bars and ± are 95 % intervals over repetitions, those of "
     "networks over training sets with new speakers and a new start; the test set is the same for all. "
     "Tables beside the pictures have all numbers."
 )
@@ -30,10 +30,10 @@ def percent(value, digits=1):
     return f"{100 * value:.{digits}f} %"
 
 
-def with_error(value, error, scale=1.0, digits=2):
-    """ "1.20 ± 0.30", of two standard errors; without them where there was one repetition."""
+def with_error(value, error, number, scale=1.0, digits=2):
+    """ "1.20 ± 0.30", the 95 % interval of the mean of ``number`` repetitions; of one, the value alone."""
     text = f"{scale * value:.{digits}f}".replace("-", "−")
-    return text if error != error else f"{text} ± {2 * scale * error:.{digits}f}"
+    return text if number < 2 else f"{text} ± {scale * half_width(error, number):.{digits}f}"
 
 
 def chosen(rows, **wanted):
@@ -45,8 +45,9 @@ def chosen(rows, **wanted):
 
 
 def spread_of(row, value="mean", error="error", scale=1.0, digits=2):
-    """A row's number with its error."""
-    return with_error(number_of(row, value), float(row[error] or "nan"), scale, digits)
+    """A row's number with its interval; one of the columns says of how many repetitions it is the mean."""
+    number = next(int(row[name]) for name in ("seeds", "repetitions", "trainings") if row.get(name))
+    return with_error(number_of(row, value), float(row[error] or "nan"), number, scale, digits)
 
 
 def densities(rows):
@@ -204,8 +205,8 @@ def trial_weights(rows):
     return (
         "Do better weights make better systems, where some speakers have two utterances and some twenty? A "
         f"DPLDA's Cllr changes by {of('dplda', best['weights'])} at the best of the correlations, "
-        f"{best['weights'].partition(', ')[2]}, a network's by {of('network', 'blue')} with BLUE weights "
-        f"and by {of('network', 'meta')} with learned ones."
+        f"<i>c</i> = {best['weights'].partition('=')[2]}, a network's by {of('network', 'blue')} with BLUE "
+        f"weights and by {of('network', 'meta')} with learned ones."
     )
 
 

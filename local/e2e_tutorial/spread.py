@@ -3,15 +3,17 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
 from voxark.errors import VoxarkError
 
 
 class Mean(NamedTuple):
-    """The mean of repetitions and its standard error, NaN of one repetition."""
+    """The mean of ``number`` repetitions and its standard error, NaN of one repetition."""
 
     value: float
     error: float
+    number: int
 
     @classmethod
     def of(cls, values):
@@ -20,7 +22,17 @@ class Mean(NamedTuple):
         if not len(values):
             raise VoxarkError("there is no repetition to take the mean of")
         error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-        return cls(float(np.mean(values)), float(error))
+        return cls(float(np.mean(values)), float(error), len(values))
+
+    @property
+    def half_width(self):
+        """Half of the 95 % confidence interval, by Student's t; 0 of one repetition, which tells nothing."""
+        return half_width(self.error, self.number)
+
+
+def half_width(error, number):
+    """Half of the 95 % confidence interval of the mean of ``number`` repetitions with a standard error."""
+    return float(stdtrit(number - 1, 0.975) * error) if number > 1 else 0.0
 
 
 def variance_with_error(values):
