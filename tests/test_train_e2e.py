@@ -518,12 +518,17 @@ def test_check_same_and_second_signals():
     check_same({"lr": 1, "num_epochs": 3}, {"lr": 1, "num_epochs": 4})
     with pytest.raises(VoxarkError, match="--min-chunk=2 now, but --min-chunk=1"):
         check_same({"min_chunk": 1}, {"min_chunk": 2})
-    with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.signum == signal.SIGINT
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.5)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    # a shell starts what runs in the background with SIGINT ignored, and the class leaves such signals alone
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.signum == signal.SIGINT
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # -------------------------------------------------------------------------------------------- what goes wrong
