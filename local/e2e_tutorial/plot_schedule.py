@@ -24,7 +24,7 @@ SYSTEMS = {
 @cli.program
 def main(systems: str, table: str, picture_file: str) -> int:
     rows, summary = read_rows(systems), []
-    with picture(picture_file, 1, 2, size=(9.4, 4.2)) as (_, plots):
+    with picture(picture_file, 1, 2, size=(9.4, 4.2)) as (figure, plots):
         for axes, (name, (label, scale)) in zip(plots, MEASURES.items()):
             values = {system: by_seed(rows, name, experiment="schedule", system=system) for system in SYSTEMS}
             for place, (system, color) in enumerate(zip(SYSTEMS, COMPONENTS)):
@@ -44,7 +44,7 @@ def main(systems: str, table: str, picture_file: str) -> int:
             mark_truth(axes, scale * true_value(rows, name))
             axes.set(xticks=range(len(SYSTEMS)), xticklabels=SYSTEMS.values(), xlim=(-0.5, 3.5))
             axes.set_title(label)
-        plots[0].legend(loc="center left")
+        figure.legend(*plots[0].get_legend_handles_labels(), loc="outside lower center")
     write_rows(table, summary)
     counts = cli.Counts("pictures")
     counts.done()
