@@ -15,6 +15,7 @@ help_message="Usage: $0 [options] <trials> <model-dir> <test> <exp-dir>
 e.g.: $0 --backend plda data/trials exp/plda exp/pooled_test/vectors.scp exp/scores_plda
       $0 --backend gmm data/trials exp/gmm_map data/test exp/scores_gmm
   gmm: <model-dir> comes from adapt_gmm.sh, <test> is a data directory.
+  e2e: <model-dir> comes from train_e2e.sh, <test> is the scp of the embeddings of extract_embeddings.sh.
   plda, dplda, cosine, dot: <model-dir> comes from train_plda.sh, <test> is the scp of the vectors, of enrolment and
   of test; dplda takes <model-dir>/dplda.
   Writes <exp-dir>/scores; <exp-dir>/dropped: enrolment and test ids that could not be scored, and why; and
@@ -22,10 +23,10 @@ e.g.: $0 --backend plda data/trials exp/plda exp/pooled_test/vectors.scp exp/sco
 Options:
   --nj <n>               jobs, of gmm (default: $nj)
   --cmd <launcher>       how to run jobs (default: $cmd)
-  --backend <name>       plda, dplda, cosine, dot or gmm (default: $backend)
+  --backend <name>       plda, dplda, cosine, dot, e2e or gmm (default: $backend)
   --enroll-map <file>    \`<model-id> <utterance>...\`: models are made of these vectors (default: ids are utterances)
   --enroll <way>         with --enroll-map: mean, book (of plda) or score-mean, see score-trials (default: $enroll)
-  --lda true|false       false: the centred vectors themselves (default: $lda)
+  --lda true|false       false: the centred vectors themselves (default: $lda); e2e has neither
   --score-opts <words>   more options of score-trials, such as \`--smoothing=0.1\`, without quotes (default: none)
   --p-target <p>         prior of a target in the detection cost (default: $p_target)"
 . "$(dirname "${BASH_SOURCE[0]}")/../utils/step_lib.sh"
@@ -77,22 +78,27 @@ score_gmm() {
 score_vectors() {
   local vectors
   options+=(--failed-list="$dir/log/failed.score" --enroll="$enroll")
-  if [ "$lda" = true ]; then
+  if [ "$backend" = e2e ]; then
+    vectors="scp:$test"
+  elif [ "$lda" = true ]; then
     vectors="ark:transform-vec --mean=$model/mean.vec --normalize-length $model/lda.mat scp:$test ark:- |"
   else
     vectors="ark:transform-vec --mean=$model/mean.vec scp:$test ark:- |"
   fi
   if [ -n "$enroll_map" ]; then options+=(--enroll-map="ark:$enroll_map"); fi
-  case $backend in plda | dplda) options+=(--model="$model/$backend") ;; esac
+  case $backend in
+    plda | dplda) options+=(--model="$model/$backend") ;;
+    e2e) options+=(--model="$model") ;;
+  esac
   $cmd "$dir/log/score.log" score-trials "${options[@]}" "$trials" "$vectors" "$vectors" "$dir/scores"
   rm -f "$dir/scores.missing" # <exp-dir>/dropped has it
 }
 
 case $backend in
   gmm) score_gmm ;;
-  plda | dplda | cosine | dot) score_vectors ;;
+  plda | dplda | cosine | dot | e2e) score_vectors ;;
   *)
-    echo "$0: --backend $backend: expected plda, dplda, cosine, dot or gmm" >&2
+    echo "$0: --backend $backend: expected plda, dplda, cosine, dot, e2e or gmm" >&2
     exit 1
     ;;
 esac

@@ -1,6 +1,7 @@
 """Logistic regression and PAV against scikit-learn, scipy, closed forms and data whose true LLR is known."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -113,8 +114,11 @@ def test_extreme_scores_do_not_overflow():
     with np.errstate(all="raise", under="ignore"):
         fit = fit_logistic(x, target)
     assert fit.gradient < 1e-10 and fit.weights[0] > 0
-    with pytest.raises(VoxarkError, match="cannot be calibrated"):
-        fit_logistic(np.array([1e200, 0.0, 1.0]), np.array([True, False, True]))
+    for size in (1e200, 1e-200):  # whose squares are no numbers, or zero: not to be taken for equal
+        with pytest.raises(VoxarkError, match=re.escape(f"scores from 0 to {size:g} cannot be calibrated")):
+            fit_logistic(size * np.array([1.0, 0.0, 0.5]), np.array([True, False, True]))
+    constant = fit_logistic(np.full((3, 1), 1e200), np.array([True, False, True]))
+    assert constant.constant.all() and constant.weights[0] == constant.offset == 0.0
 
 
 @pytest.mark.parametrize("prior", PRIORS)

@@ -210,6 +210,8 @@ def test_values_arrive_as_they_are(word):
         (["--n=x", "a"], "'--n'.*valid int"),
         (["--n=1.5", "a"], "'--n'"),
         (["--n=", "a"], "'--n'"),
+        (["--num-threads=0", "a"], "--num-threads=0: at least one thread"),
+        (["--num_threads", "-2", "a"], "--num-threads=-2: at least one thread"),
         (["--frame-length=x", "a"], "'--frame-length'.*valid"),
         (["--frame-length=nan", "a"], "--frame-length=nan: not a number"),
         (["--window-type=x", "a"], "'--window-type'.*'x' is not one of"),

@@ -63,6 +63,28 @@ def test_parameters_of_xvector_by_hand():
     assert model.min_frames == 15 and model.embedding_dim == 512
 
 
+def test_xvector_that_pools_the_input_too():
+    features = noise(3, 40, 12, seed=1)
+    extractor = small("xvector", pool_input=True).eval()
+    initialise_norms(extractor, [features])
+    with torch.no_grad():
+        seen = extractor.input_norm(features.transpose(1, 2))
+        pooled = torch.cat([extractor.pooling(extractor.frames(seen)), extractor.pooling(seen)], dim=1)
+        torch.testing.assert_close(
+            extractor(features), extractor.embedding(extractor.pooled_norm(pooled)), rtol=1e-5, atol=1e-6)
+    assert num_parameters(extractor) == num_parameters(small("xvector")) + 2 * 12 * 8
+
+
+def test_dropout_of_statistics_is_for_training_alone():
+    features, plain = noise(3, 40, 12, seed=1), small("xvector").eval()
+    dropping = small("xvector", dropout=0.5)
+    assert torch.equal(dropping.eval()(features), plain(features))
+    dropping.train()
+    assert not torch.equal(dropping(features), dropping(features))
+    with pytest.raises(VoxarkError, match="--dropout=1"):
+        small("xvector", dropout=1.0)
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_norms_have_the_same_parameters(arch):
     assert len({num_parameters(small(arch, norm=norm)) for norm in ("frozen", "group", "batch")}) == 1

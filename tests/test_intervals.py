@@ -1,5 +1,6 @@
 """Intervals over speakers: closed forms, scipy's bootstrap, variances of dyads by simulation, coverage, programs."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -541,8 +542,6 @@ def test_speakers_of_recorded_speech():
 
 
 def test_interval_coverage_script():
-    import subprocess
-
     script = [sys.executable, str(ROOT / "local/mini/interval_coverage.py"), "--num-speakers=6", "--ci-replicates=20"]
     done = subprocess.run([*script, "--num-simulations=2", "--unequal=true"], capture_output=True, text=True,
                           env=environment(), check=True)
@@ -552,3 +551,12 @@ def test_interval_coverage_script():
     assert true["min_dcf(0.01)"] == true["act_dcf(0.01)"] and true["eer"] == pytest.approx(0.0671, abs=2e-4)
     done = subprocess.run([*script, "--methods=nothing"], capture_output=True, text=True, env=environment())
     assert done.returncode == 1 and "nothing" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_coverage_recipe_leaves_nothing_of_an_earlier_run_when_it_fails(tmp_path):
+    (tmp_path / "results.md").write_text("of an earlier run\n")
+    recipe = [str(ROOT / "egs/mini/interval_coverage.sh"), "--num-simulations", "2", "--num-speakers", "6"]
+    done = subprocess.run([*recipe, "--models", "nothing", str(tmp_path)], capture_output=True, text=True,
+                          env=environment())
+    assert done.returncode == 1 and "nothing" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]

@@ -1,5 +1,6 @@
 """The recipe of egs/mini from nothing to its table, its restarts and skips, one's own data, and its steps."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -17,15 +18,18 @@ import espeak  # noqa: E402
 needs_espeak = pytest.mark.skipif(not espeak.is_installed(), reason="espeakng-loader is not installed")
 RUN = ROOT / "egs/mini/run.sh"
 SYSTEMS = ["GMM-UBM, MAP", "pooled MFCC, cosine", "pooled MFCC, LDA, cosine", "pooled MFCC, LDA, PLDA",
-           "pooled fbank, LDA, PLDA", "i-vectors, LDA, PLDA"]  # fmt: skip
+           "pooled fbank, LDA, PLDA", "i-vectors, LDA, PLDA", "x-vector, end to end"]  # fmt: skip
+if importlib.util.find_spec("torch") is None:
+    SYSTEMS.pop()
+TINY = ("--size", "tiny", "--e2e-opts", "--num-epochs=1 --batches-per-epoch=5")  # a network that is hardly trained
 
 
-def recipe(*options, check=True, cwd=None):
+def recipe(*options, check=True, cwd=None, **variables):
     done = subprocess.run(
         [str(RUN), *map(str, options)],
         capture_output=True,
         text=True,
-        env=environment(),
+        env=environment(**variables),
         cwd=cwd,
         timeout=200,
     )
@@ -54,7 +58,7 @@ def stages_run(text):
 def finished(tmp_path_factory):
     """A tiny run that was killed in the middle and started again: (folder, output of the second run)."""
     folder = tmp_path_factory.mktemp("recipe") / "exp"
-    command = [str(RUN), "--size", "tiny", "--dir", str(folder)]
+    command = [str(RUN), *TINY, "--dir", str(folder)]
     process = subprocess.Popen(
         command,
         env=environment(),
@@ -70,13 +74,13 @@ def finished(tmp_path_factory):
             break
     process.communicate()
     assert process.returncode == -signal.SIGKILL and not (folder / "results.txt").exists()
-    return folder, recipe("--size", "tiny", "--dir", folder).stdout
+    return folder, recipe(*TINY, "--dir", folder).stdout
 
 
 @needs_espeak
 def test_a_killed_run_goes_on_where_it_was(finished):
     folder, said = finished
-    assert stages_run(said) >= set(range(4, 10)) and not stages_run(said) & {1, 2, 3}
+    assert stages_run(said) >= set(range(4, 12)) and not stages_run(said) & {1, 2, 3}
     assert not list(folder.rglob("*.partial*"))
 
 
@@ -104,9 +108,9 @@ def test_the_second_run_does_nothing_at_once(finished):
     folder, said = finished
     before = (folder / "results.txt").stat().st_mtime_ns
     start = time.time()
-    again = recipe("--size", "tiny", "--dir", folder).stdout
+    again = recipe(*TINY, "--dir", folder).stdout
     assert time.time() - start < 5
-    assert not stages_run(again) and again.count("finished before, skipped") == 10
+    assert not stages_run(again) and again.count("finished before, skipped") == 11
     assert table(again) == table(said) and (folder / "results.txt").stat().st_mtime_ns == before
 
 
@@ -122,6 +126,22 @@ def test_a_changed_option_runs_what_depends_on_it(finished, tmp_path):
     assert stages_run(
         recipe("--size", "tiny", "--dir", changed, "--lda-dim", "6", "--stop-stage", "4").stdout
     ) == {4}
+
+
+@needs_espeak
+def test_without_torch_the_other_systems_come_out(finished, tmp_path):
+    folder, said = finished
+    if "x-vector, end to end" not in SYSTEMS:
+        pytest.skip("torch is not installed")
+    copy = tmp_path / "exp"
+    shutil.copytree(folder, copy)
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
+    done = recipe(*TINY, "--dir", copy, "--stage", "9", PYTHONPATH=f"{ROOT}:{tmp_path}")
+    left_out = "needs torch: pip install 'voxark[neural]'"
+    assert left_out in done.stderr and table(done.stdout) == {name: table(said)[name] for name in SYSTEMS[:-1]}
+    assert left_out in (copy / "results.txt").read_text() and not (copy / "e2e").exists()
+    assert stages_run(recipe(*TINY, "--dir", copy, "--stop-stage", "9").stdout) == {9}
+    shell(f"cmp {copy}/e2e/final.pt {folder}/e2e/final.pt")  # the same seed, the same network
 
 
 @needs_espeak
@@ -159,6 +179,7 @@ def test_ones_own_data_with_relative_paths_and_models_of_several_utterances(fini
         "8",
         "--num-iters",
         "4",
+        *TINY[2:],
         cwd=tmp_path,
     )
     assert "relative paths, found in" in done.stderr

@@ -598,6 +598,17 @@ def test_bad_cohorts_are_refused(files):
     assert "cohort of 11" in done.stderr and len(files.out()) == 40
 
 
+@pytest.mark.parametrize("options", [(), ("--allow-missing",)])
+def test_a_cut_cohort_leaves_an_earlier_output_as_it_was(files, options):
+    whole = (files.folder / "c.ark").read_bytes()
+    (files.folder / "cut.ark").write_bytes(whole[: len(whole) - 7])
+    (files.folder / "out").write_text("old\n")
+    before = set(files.folder.iterdir())
+    failed = files.run(*options, cohort=f"ark:{files.folder}/cut.ark", check=False)
+    assert failed.returncode == 1 and "cut.ark" in failed.stderr and "truncated" in failed.stderr
+    assert (files.folder / "out").read_text() == "old\n" and set(files.folder.iterdir()) == before
+
+
 def test_constant_cohort_scores_are_warned_of(files):
     same = save_ark(files.folder / "same.ark", {f"c{i}": np.ones(5, np.float32) for i in range(3)})
     done = files.run(cohort=same)

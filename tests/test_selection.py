@@ -84,6 +84,15 @@ def test_one_value_with_more_copies_than_memory_holds():
     assert spilled(np.ones(5000), target[:5000], 100).eer() == (0.5, 1.0)
 
 
+def test_hardly_any_memory_gives_the_same_in_a_time_that_does_not_explode():
+    rng = np.random.default_rng(1)
+    target = rng.random(20_000) < 0.1
+    scores = np.round(rng.standard_normal(20_000) + 2 * target, 3)
+    measures = spilled(scores, target, 2, 997)
+    assert len(measures._runs) < 1500  # where 2 scores a run would make 10,000
+    assert_equal(measures, Roc(scores[target], scores[~target]))
+
+
 def test_nan_and_empty_classes_are_errors_with_counts():
     with pytest.raises(VoxarkError, match="no nontarget trials"):
         spilled(np.arange(50.0), np.ones(50, bool), 10)

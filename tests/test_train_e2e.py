@@ -751,6 +751,15 @@ def test_steps(tmp_path, data):
     done = shell(f"train_e2e.sh --nj 2 --train-opts '{opts}' {folder} {tmp_path}/m")
     assert b"epoch 1:" in done.stdout and not list((tmp_path / "m").glob("voiced.*"))
     assert b"up to date" in shell(f"train_e2e.sh --nj 2 --train-opts '{opts}' {folder} {tmp_path}/m").stdout
+    train = f"train_e2e.sh --nj 2 --train-opts '{opts} --dropout=0.1'"
+    done = shell(f"{train} {folder} {tmp_path}/m", check=False)
+    assert done.returncode == 1 and "go on with the same options" in (tmp_path / "m/log/train.log").read_text()
+    assert b"starts anew" in shell(f"{train} --restart true {folder} {tmp_path}/m").stdout
+    assert json.loads((tmp_path / "m/config.json").read_text())["arch_options"]["dropout"] == 0.1
+    run("copy-feats", f"ark:{folder}/f.ark", f"ark,scp:{folder}/h.ark,{folder}/feats.scp")
+    done = shell(f"{train} {folder} {tmp_path}/m", check=False)
+    assert done.returncode == 1 and "was trained on other features" in done.stderr
+    assert (tmp_path / "m/final.pt").exists()
     shell(f"extract_embeddings.sh --nj 2 {tmp_path}/m {folder} {tmp_path}/e")
     assert len((tmp_path / "e/vectors.scp").read_text().splitlines()) == len(features)
     for step in ("train_e2e.sh", "extract_embeddings.sh"):

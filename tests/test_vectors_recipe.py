@@ -1,6 +1,10 @@
 """egs/mini/vectors.sh on vectors drawn from the PLDA model, imported from npz files."""
 
 import csv
+import os
+import shutil
+import signal
+import subprocess
 
 import numpy as np
 import pytest
@@ -77,6 +81,10 @@ def test_the_picture_is_drawn(made):
     ("--trials {tmp}/trials exp a={tmp}/exp", "missing or empty"),
     ("--trials {tmp}/trials {tmp} a={tmp}/a", "results of a go, which are removed first"),
     ("--trials {tmp}/trials {tmp}/a train={tmp}/a", "results of train go, which are removed first"),
+    ("--trials {tmp}/trials {tmp} c={tmp}/b b={tmp}/a", "results of b go, which are removed first"),
+    ("--trials {tmp}/exp/a/held_out.trials {tmp}/exp a={tmp}/a", "results of a go, which are removed first"),
+    ("--trials {tmp}/trials --by {tmp}/a/test/utt2spk {tmp} a={tmp}/b", "results of a go, which are removed first"),
+    ("--trials {tmp}/trials --lda-dim 4,5,6 exp a={tmp}/a b={tmp}/b", "'4,5,6': 2 values, or one, were expected"),
     ("--trials {tmp}/trials exp ={tmp}/a", "name is made of letters"),
     ("--trials {tmp}/trials exp ../a={tmp}/a", "name is made of letters"),
     ("--trials {tmp}/trials exp a={tmp}/a a={tmp}/b", "two systems have the name a"),
@@ -90,6 +98,30 @@ def test_wrong_arguments_are_named(made, arguments, message):
     done = shell(f"{ROOT}/egs/mini/vectors.sh {arguments.format(tmp=tmp)}", check=False, cwd=tmp)
     assert done.returncode == 1 and message in done.stderr
     assert (tmp / "a/train/vectors.scp").exists() and (tmp / "a/test/utt2spk").exists()
+    assert (tmp / "b/train/vectors.scp").exists() and (tmp / "exp/results.csv").exists()
+
+
+def test_results_of_an_earlier_run_do_not_pass_for_those_of_one_that_fails(made, tmp_path):
+    tmp, _ = made
+    shutil.copytree(tmp / "exp", tmp_path / "exp")
+    done = shell(f"{ROOT}/egs/mini/vectors.sh --cmd false --trials {tmp}/trials {tmp_path}/exp a={tmp}/a b={tmp}/b", check=False)
+    assert done.returncode == 1 and "train_plda.sh failed" in done.stderr
+    left = {str(path.relative_to(tmp_path / "exp")) for path in (tmp_path / "exp").rglob("*") if path.is_file()}
+    assert not [name for name in left if name.startswith(("results", "scores", "fusion", "b/"))]
+    assert not [name for name in left if os.path.basename(name).startswith(("scores", "calibration"))]
+
+
+@pytest.mark.skipif(not shutil.which("flock"), reason="flock is not installed")
+def test_two_runs_at_once_do_not_share_a_folder(made):
+    tmp, _ = made
+    before = (tmp / "exp/results.csv").read_bytes()
+    with subprocess.Popen(["flock", str(tmp / "exp/.lock"), "-c", "echo held; sleep 60"], stdout=subprocess.PIPE,
+                          start_new_session=True) as other:
+        other.stdout.readline()
+        done = shell(f"{ROOT}/egs/mini/vectors.sh --trials {tmp}/trials {tmp}/exp a={tmp}/a", check=False)
+        os.killpg(other.pid, signal.SIGKILL)
+    assert done.returncode == 1 and "another run" in done.stderr and str(tmp / "exp") in done.stderr
+    assert (tmp / "exp/results.csv").read_bytes() == before and (tmp / "exp/a/scores.cosine.raw").exists()
 
 
 @pytest.mark.parametrize(("arrays", "message"), [

@@ -15,16 +15,22 @@
 declare -A _stage_fingerprint=()
 _stage_number=0
 
+# hold_folder <folder> [<lock file>]: no other run may work in the folder until this script has ended. Two runs would
+# take each other's files away; a killed run's last steps get ten seconds to end.
+hold_folder() {
+  local lock
+  exec {lock}>"${2:-$1/.lock}"
+  if command -v flock >/dev/null && ! flock -w 10 "$lock"; then
+    echo "$0: ERROR: another run (or what a killed one left running) works in $1; wait for its end" >&2
+    exit 1
+  fi
+}
+
 # stages_begin <folder of the fingerprints> <first stage> <last stage> <true: run finished stages again>
 stages_begin() {
   _stage_dir=$1 _stage_first=$2 _stage_last=$3 _stage_force=$4
   mkdir -p "$_stage_dir"
-  exec {_stage_lock}>"$_stage_dir/lock"
-  # Two runs would take each other's files away; a killed run's last steps get ten seconds to end.
-  if command -v flock >/dev/null && ! flock -w 10 "$_stage_lock"; then
-    echo "$0: ERROR: another run (or what a killed one left running) works in $(dirname "$_stage_dir"); wait for its end" >&2
-    exit 1
-  fi
+  hold_folder "$(dirname "$_stage_dir")" "$_stage_dir/lock"
   trap _stage_say_what_failed EXIT
 }
 

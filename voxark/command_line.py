@@ -265,6 +265,8 @@ def _convert(program, values):
     for name, value in converted.items():
         if value != value:
             raise UsageError(f"--{name.replace('_', '-')}={texts[name.replace('_', '-')]}: not a number")
+    if converted.get("num_threads", 1) < 1:
+        raise UsageError(f"--num-threads={texts['num-threads']}: at least one thread is expected")
     return {**values, **{name: converted[name.replace("-", "_")] for name in texts}}
 
 

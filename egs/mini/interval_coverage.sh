@@ -35,6 +35,11 @@ fi
 mkdir -p "$1"
 exp=$(cd "$1" && pwd -P)
 . "$root/path.sh"
+. "$root/utils/stages.sh"
+hold_folder "$exp"
+# What an earlier run left must not pass for this one's if it fails.
+rm -f "$exp/results.md"
+trap 'rm -f "$exp/results.md.partial"' EXIT
 
 # count <title> [options]: prints a table under a title
 count() {
@@ -52,5 +57,5 @@ count() {
     count "Equally good systems with p < 0.05 in percent" \
       --model="$model" --num-simulations="$num_differences" --what=differences --methods="naive bootstrap jackknife"
   done
-} | tee "$exp/results.md.unfinished"
-mv "$exp/results.md.unfinished" "$exp/results.md"
+} | tee "$exp/results.md.partial"
+mv "$exp/results.md.partial" "$exp/results.md"

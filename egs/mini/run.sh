@@ -26,6 +26,8 @@ ivector_num_gauss=0
 ivector_dim=0
 lda_dim=0
 lda_shrinkage=0.1
+e2e_config=$here/e2e.conf
+e2e_opts=
 help_message="Usage: $0 [options]
        $0 [options] --train DIR --test DIR --trials FILE --dir DIR
 e.g.: $0 --size tiny
@@ -33,7 +35,8 @@ e.g.: $0 --size tiny
         --trials ../shared/data/speechocean762/test/trials --dir exp/speechocean762
 
 Stages: 1 data, 2 MFCC, 3 fbank, 4 voice activity and CMVN, 5 GMM-UBM and MAP, 6 pooled vectors, 7 i-vectors,
-  8 LDA and PLDA, 9 scores, 10 table of results. A stage that has finished with the same inputs and options is skipped.
+  8 LDA and PLDA, 9 end-to-end network, 10 scores, 11 table of results.
+  A stage that has finished with the same inputs and options is skipped.
 
 The synthetic corpus (speech by espeak-ng; conditions drawn at random, labels in Kaldi's files) goes to
 egs/mini/data/SIZE, results to egs/mini/exp/SIZE, or all into --dir.
@@ -58,7 +61,9 @@ Options of both:
   --ivector-dim N           dimension of the i-vectors (default: the number of those Gaussians, 50 at most)
   --lda-dim N               (default: half the number of training speakers, 40 at most)
   --lda-shrinkage A         shrink the within-speaker covariance towards a multiple of the identity, 0 to 1
-                            (default: $lda_shrinkage; LDA needs it with fewer utterances than dimensions)"
+                            (default: $lda_shrinkage; LDA needs it with fewer utterances than dimensions)
+  --e2e-config FILE         options of train-e2e-verif (default: egs/mini/e2e.conf)
+  --e2e-opts OPTIONS        more of them, which win: such as --precision=bf16 where the processor has units for it"
 . "$root/utils/parse_options.sh"
 if [ $# -ne 0 ]; then
   echo "$help_message" >&2
@@ -102,6 +107,9 @@ fi
 
 . "$root/path.sh"
 . "$root/utils/stages.sh"
+# The other systems do without torch.
+have_torch=true no_torch="it needs torch: pip install 'voxark[neural]'"
+python3 -c 'import importlib.util, sys; sys.exit(not importlib.util.find_spec("torch"))' || have_torch=false
 mkdir -p "$dir" "$data"
 
 stage_data() {
@@ -190,6 +198,17 @@ stage_plda() {
   done
 }
 
+stage_e2e() {
+  if [ "$have_torch" = false ]; then
+    rm -rf "$dir/e2e" "$dir/e2e_test"
+    echo "$0: WARNING: the end-to-end network is left out: $no_torch" >&2
+    return
+  fi
+  train_e2e.sh --nj "$nj" --cmd "$cmd" --train-config "$e2e_config" --train-opts "$e2e_size --srand=$seed $e2e_opts" --restart true \
+    "$data/train_fbank" "$dir/e2e"
+  extract_embeddings.sh --nj "$nj" --cmd "$cmd" "$dir/e2e" "$data/test_fbank" "$dir/e2e_test"
+}
+
 # score <name> <trained models> <test> [<option>...]
 score() {
   local name=$1 models=$2 tested=$3
@@ -205,6 +224,11 @@ stage_score() {
   score mfcc_lda_plda plda_mfcc "$mfcc" --backend plda --enroll-map "$data/enroll_map"
   score fbank_lda_plda plda_fbank "$fbank" --backend plda --enroll-map "$data/enroll_map"
   score ivectors_lda_plda plda_ivectors "$dir/ivectors_test/vectors.scp" --backend plda --enroll-map "$data/enroll_map"
+  if [ "$have_torch" = true ]; then
+    score e2e e2e "$dir/e2e_test/vectors.scp" --backend e2e --enroll-map "$data/enroll_map"
+  else
+    rm -rf "$dir/scores_e2e"
+  fi
 }
 
 # row <title> <name of scores>
@@ -236,9 +260,10 @@ stage_results() {
     row "pooled MFCC, LDA, PLDA" mfcc_lda_plda
     row "pooled fbank, LDA, PLDA" fbank_lda_plda
     row "i-vectors, LDA, PLDA" ivectors_lda_plda
+    if [ "$have_torch" = true ]; then row "x-vector, end to end" e2e; else echo "x-vector, end to end: left out: $no_torch"; fi
     note_missing
     printf '\nData:    %s\nModels:  %s\nScores:  %s\nTable:   %s\n' "$data/{train,test,train_fbank,test_fbank}" \
-      "$dir/{ubm,gmm_map,extractor,plda_{mfcc,fbank,ivectors}}" "$dir/scores_*/scores" "$dir/results.txt"
+      "$dir/{ubm,gmm_map,extractor,plda_{mfcc,fbank,ivectors},e2e}" "$dir/scores_*/scores" "$dir/results.txt"
   } >"$dir/results.txt.partial"
   mv "$dir/results.txt.partial" "$dir/results.txt"
 }
@@ -276,7 +301,10 @@ run_stage ivector --title "i-vectors" --after gmm --options "$ivector_num_gauss 
   --reads "$root/conf/sliding_cmvn.conf" --makes "$dir/ivectors_train/vectors.scp $dir/ivectors_test/vectors.scp"
 run_stage plda --title "LDA, PLDA" --after "pool ivector" --options "$lda_dim $lda_shrinkage" \
   --makes "$dir/plda_mfcc/plda $dir/plda_fbank/plda $dir/plda_ivectors/plda"
-run_stage score --title "scores" --after "gmm plda" \
+run_stage e2e --title "end-to-end network ($dir/e2e/log/train.log follows it)" --after vad \
+  --options "$seed $e2e_opts $have_torch" --reads "$e2e_config $root/conf/sliding_cmvn.conf" \
+  --makes "${have_torch/#true/$dir/e2e/final.pt $dir/e2e_test/vectors.scp}"
+run_stage score --title "scores" --after "gmm plda e2e" \
   --makes "$dir/scores_gmm_map/eer $dir/scores_fbank_lda_plda/eer $dir/scores_ivectors_lda_plda/eer"
 run_stage results --title "table" --after score --makes "$dir/results.txt"
 if [ "$stop_stage" -ge "$_stage_number" ]; then

@@ -26,6 +26,10 @@ npz=$(cd "$1/embeddings/ge2e_dvectors" && pwd -P)
 mkdir -p "$2"
 exp=$(cd "$2" && pwd -P)
 . "$root/path.sh"
+. "$root/utils/stages.sh"
+hold_folder "$exp"
+# What an earlier run left must not pass for this one's if it fails.
+rm -f "$exp"/cohort_{train,librispeech}/results.{txt,csv}
 
 # ivectors <train> <test> <trials> <folder>: <folder>/train and test, each with vectors.scp and utt2spk
 ivectors() {

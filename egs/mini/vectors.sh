@@ -45,29 +45,60 @@ fail() {
 }
 see_log() { fail "a program failed, the last line of $exp/log: $(tail -n 1 "$exp/log")"; }
 . "$root/path.sh"
+. "$root/utils/stages.sh"
 mkdir -p "$1"
 exp=$(cd "$1" && pwd -P)
 shift
+names=("${@%%=*}")
 for path in "$exp" "$@"; do [[ $path != *[[:space:]]* ]] || fail "'$path': paths with blanks do not work in pipes"; done
-for list in $trials $more_trials; do [ -s "$list" ] || fail "$list: no such list"; done
+
+# keep_clear <path>: fails if the path lies in a system's folder of results, which is removed first
+keep_clear() {
+  local name path
+  path=$(realpath -m "$1")
+  for name in "${names[@]}"; do
+    [[ $path/ != "$exp/$name"/* ]] ||
+      fail "$1: is where the results of $name go, which are removed first: name another <exp-dir>"
+  done
+}
+
+# of_system <value>[,<value>...] <number>: the value of the system of this number, from 0
+of_system() {
+  local values
+  IFS=, read -ra values <<<"$1"
+  case ${#values[@]} in
+    1) echo "$1" ;;
+    "${#names[@]}") echo "${values[$2]}" ;;
+    *) fail "'$1': ${#names[@]} values, or one, were expected" ;;
+  esac
+}
+
+for list in $trials $more_trials; do
+  [ -s "$list" ] || fail "$list: no such list"
+  keep_clear "$list"
+done
 [[ $num_folds =~ ^[1-9][0-9]*$ ]] || fail "--num-folds $num_folds: a positive number was expected"
 [[ $fuse =~ ^(cosine|lda|plda)\.(raw|norm)$ ]] || fail "--fuse $fuse: cosine, lda or plda with .raw or .norm was expected"
-if [ -n "$by" ] && [[ $by != ark:* && $by != scp:* ]] && [ ! -s "$by" ]; then fail "--by $by: no such table"; fi
+if [ -n "$by" ] && [[ $by != ark:* && $by != scp:* ]]; then
+  [ -s "$by" ] || fail "--by $by: no such table"
+  keep_clear "$by"
+fi
+for values in "$lda_dim" "$lda_shrinkage"; do of_system "$values" 0 >/dev/null; done
 for system in "$@"; do
   name=${system%%=*} given=${system#*=}
   if [[ $system != *=* ]] || [ ! -d "$given" ]; then fail "'$system': <name>=<vectors-dir> was expected"; fi
   [[ $name =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || fail "'$name': a system's name is made of letters, digits and ._-"
-  for part in "" /train /test /cohort /fold1; do
-    [ "$(realpath -m "$given$part")" != "$exp/$name" ] ||
-      fail "$given$part: is where the results of $name go, which are removed first: name another <exp-dir>"
-  done
-  [[ $(realpath "$given") != "$exp/$name"/* ]] ||
-    fail "$given: is where the results of $name go, which are removed first: name another <exp-dir>"
+  for part in "" /train /test /cohort /fold1; do keep_clear "$given$part"; done
   for file in {train,test}/{vectors.scp,utt2spk}; do [ -s "$given/$file" ] || fail "$given/$file is missing or empty"; done
   [ "$num_folds" -gt 1 ] || [ -d "$given/fold1" ] || fail "--num-folds 1: at least 2 parts of the speakers are needed"
 done
-repeated=$(printf '%s\n' "${@%%=*}" | sort | uniq -d | head -n 1)
+repeated=$(printf '%s\n' "${names[@]}" | sort | uniq -d | head -n 1)
 [ -z "$repeated" ] || fail "two systems have the name $repeated"
+hold_folder "$exp"
+# What an earlier run left must not pass for this one's if it fails.
+rm -f "$exp"/results.{txt,csv} "$exp"/{fusion,scores.fused,scores.svg}
+for name in "${names[@]}"; do rm -rf "${exp:?}/$name"; done
+trap 'rm -f "$exp"/results.{txt,csv}.partial' EXIT
 quiet=(--print-args=false --verbose=-1)
 
 # split_folds <vectors-dir> <out-dir>: every n-th speaker of train is for testing in one of the folds
@@ -93,14 +124,6 @@ split_folds() {
   done
 }
 
-# of_system <value>[,<value>...] <number>: the value of the system of this number, from 0
-of_system() {
-  local values
-  IFS=, read -ra values <<<"$1"
-  if [ ${#values[@]} -gt 1 ] && [ ${#values[@]} -ne "$num_systems" ]; then fail "'$1': $num_systems values, or one, were expected"; fi
-  if [ ${#values[@]} -gt 1 ]; then echo "${values[$2]}"; else echo "$1"; fi
-}
-
 # score_all <train> <test> <cohort> <trials> <dir>: the six kinds of scores, in <dir>/scores.<what>; takes $dim, $shrinkage
 score_all() {
   local train=$1 test=$2 cohort=$3 list=$4 dir=$5 kind backend vectors
@@ -119,18 +142,16 @@ score_all() {
   done
 }
 
-num_systems=$#
-names=() systems=() labels=() shown=() shown_labels=()
+systems=() labels=() shown=() shown_labels=()
 : >"$exp/log"
 : >"$exp/utt2spk"
-for system in "$@"; do
-  name=${system%%=*} given=${system#*=}
-  given=$(cd "$given" && pwd -P)
-  dim=$(of_system "$lda_dim" ${#names[@]}) shrinkage=$(of_system "$lda_shrinkage" ${#names[@]})
-  names+=("$name")
+for number in "${!names[@]}"; do
+  name=${names[number]} given=${*:number+1:1}
+  given=$(cd "${given#*=}" && pwd -P)
+  dim=$(of_system "$lda_dim" "$number")
+  shrinkage=$(of_system "$lda_shrinkage" "$number")
   dir=$exp/$name cohort=$given/train
   if [ -d "$given/cohort" ]; then cohort=$given/cohort; fi
-  rm -rf "$dir"
   split_folds "$given" "$dir"
   for k in $(seq "$num_folds"); do
     fold=$dir/fold$k fold_cohort=$dir/fold$k/train
@@ -171,11 +192,10 @@ names_of_systems=$(IFS=,; echo "${labels[*]}")
     printf '%s by %s\n\n' "${labels[-1]}" "$by"
     "${evaluate[@]}" --by="$by" "$trials" "${systems[-1]}" 2>>"$exp/log" || see_log
   fi
-} >"$exp/results.partial"
-mv "$exp/results.partial" "$exp/results.txt"
+} >"$exp/results.txt.partial"
 "${evaluate[@]}" --format=csv --labels="$names_of_systems" "$trials" "${systems[@]}" >"$exp/results.csv.partial" 2>>"$exp/log" ||
   see_log
-mv "$exp/results.csv.partial" "$exp/results.csv"
+for file in results.{txt,csv}; do mv "$exp/$file.partial" "$exp/$file"; done
 cat "$exp/results.txt"
 if python3 -c 'import matplotlib' 2>>"$exp/log"; then
   plot-det "${quiet[@]}" --plots=all --labels="$(IFS=,; echo "${shown_labels[*]}")" "$trials" "$exp/scores.svg" "${shown[@]}" \

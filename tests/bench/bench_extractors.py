@@ -6,8 +6,9 @@ Usage: python tests/bench/bench_extractors.py [--frames=300] [--batch=16] [--rep
 Prints examples a second of both and their ratio (above 1: ours is faster), and the sizes, which must agree to
 2 %. x-vector and ECAPA-TDNN are compared with speechbrain where it can be imported, and always with the same
 network written here in torch's plain layers; ResNet34 with the latter alone (speechbrain's has other widths).
-Peers normalise over the batch, as published; ours once with frozen constants, its default, and once over the
-batch too. Models take turns, and the fastest of the repeats counts.
+Peers normalise over the batch, as published; ours once with frozen constants, its default, once over the
+batch too, and once with products in bfloat16 (--precision=bf16 of train-e2e-verif). Models take turns, and the
+fastest of the repeats counts.
 """
 
 import os
@@ -41,7 +42,7 @@ def speechbrain_models():
     if importlib.util.find_spec("torchaudio") is None:  # imported, though these models use none of it
         stub = types.ModuleType("torchaudio")
         stub.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
-        stub.__version__, stub.list_audio_backends = "2.0.0", lambda: ["none"]
+        stub.__version__, stub.list_audio_backends = "2.1.0", lambda: ["none"]
         sys.modules["torchaudio"] = stub
     from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
     from speechbrain.lobes.models.Xvector import Xvector
@@ -159,6 +160,8 @@ def models_of(arch, speechbrain):
     dim = INPUT_DIM[arch]
     models = {f"voxark, {norm} norm": build_extractor(arch, {"input_dim": dim, "norm": norm})
               for norm in ("frozen", "batch")}
+    models["voxark, frozen norm, bf16"] = half = build_extractor(arch, {"input_dim": dim})
+    half.half_products = True
     if arch in speechbrain:
         models["speechbrain"] = speechbrain[arch]()
     models["plain torch"] = PLAIN[arch]()

@@ -176,11 +176,13 @@ def _moments(x, shares):
     with np.errstate(over="ignore", invalid="ignore"):
         mean = sum(shares[rows] @ x[rows] for rows in blocks)
         variance = sum(shares[rows] @ (x[rows] - mean) ** 2 for rows in blocks)
-    if not np.isfinite(variance).all():
-        largest = np.abs([low, high]).max()
-        raise VoxarkError(f"scores as large as {largest:g} cannot be calibrated: is this the score file?")
-    constant = (low == high) | (variance == 0.0)
-    return mean, np.where(constant, 1.0, np.sqrt(variance)), constant
+    constant = low == high
+    bad = ~constant & ~(np.isfinite(variance) & (variance > 0.0))  # squares that overflow, or vanish
+    if bad.any():
+        raise VoxarkError(
+            f"scores from {low[bad][0]:g} to {high[bad][0]:g} cannot be calibrated: is this the score file?"
+        )
+    return np.where(constant, low, mean), np.where(constant, 1.0, np.sqrt(variance)), constant
 
 
 def _separable_by_one(x, target):
@@ -205,7 +207,8 @@ def fit_logistic(x, target, prior=0.5, weights=None, ridge=RIDGE):
 
     ``weights`` (N,): relative weights of the trials within their class, or None. ``ridge`` is used where the
     classes can be separated or columns depend on each other, and nowhere else. Constant columns have no
-    weight; with no other, every LLR is 0. VoxarkError: not finite, an empty class.
+    weight; with no other, every LLR is 0. VoxarkError: an empty class, a column that is not finite, or whose
+    squares are not, or vanish.
     """
     x = x[:, None] if x.ndim == 1 else x
     if not np.isfinite(x).all():

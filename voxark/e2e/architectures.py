@@ -27,6 +27,8 @@ class XvectorOptions:
     embedding_dim: int = option(512, "Dimension of the embedding")
     norm: Norm = option("frozen", "Normalisation layers")
     frame_norm: bool = option(True, "Normalise behind every frame layer too, not only behind the pooling")
+    pool_input: bool = option(False, "Pool the features themselves, too, beside the fifth layer")
+    dropout: float = option(0.0, "Share of the pooled statistics that training leaves out at random")
 
 
 @dataclass
@@ -111,7 +113,8 @@ def _entry(arch):
     if arch not in _ARCHITECTURES and module is not None and importlib.util.find_spec(module):
         importlib.import_module(module)
     if arch not in _ARCHITECTURES:
-        raise VoxarkError(f"--arch={arch}: expected one of {', '.join(_ARCHITECTURES)}")
+        known = ", ".join(_ARCHITECTURES | _REGISTER_THEMSELVES)
+        raise VoxarkError(f"--arch={arch}: expected one of {known}")
     return _ARCHITECTURES[arch]
 
 
@@ -170,6 +173,8 @@ class ExtractorOptions:
                                    "resnet 256)")
     norm: Norm = option("frozen", "Normalisation: frozen (constants estimated once), group (each example by "
                                   "itself), batch (over the batch; not with gradients in bounded memory)")
+    pool_input: bool = option(False, "xvector: pool mean and deviation of the features themselves, too")
+    dropout: float = option(0.0, "xvector: share of the pooled statistics that training leaves out at random")
     fixed_frames: int = option(80, "Frames of an utterance, for fixed-td")
     short_input: Literal["error", "pad"] = option("error", "What fixed-td does with shorter utterances")
     long_input: Literal["error", "crop"] = option("error", "What fixed-td does with longer utterances")
@@ -190,6 +195,7 @@ class ExtractorOptions:
     def _of(self, arch, input_dim):
         values = {"input_dim": input_dim, "channels": self.channels or None, "norm": self.norm,
                   "embedding_dim": self.embedding_dim or None, "frames": self.fixed_frames,
+                  "pool_input": self.pool_input, "dropout": self.dropout,
                   "short_input": self.short_input, "long_input": self.long_input}
         names = {field.name for field in dataclasses.fields(_entry(arch)[1])}
         return {name: value for name, value in values.items() if name in names and value is not None}

@@ -269,7 +269,8 @@ def _first_pass(batch, mine, dtype):
             part = batch.embed(batch.chunks[c])
             if whole is None:
                 whole = torch.zeros(len(batch.lengths), part.shape[1], dtype=dtype, device=batch.device)
-                batch.is_half = part.dtype in (torch.float16, torch.bfloat16)
+                batch.is_half = part.dtype in (torch.float16, torch.bfloat16) or getattr(
+                    batch.extractor, "half_products", False)
             whole[batch.chunks[c]] = part.to(dtype)
     dim = distributed.largest(0 if whole is None else whole.shape[1], batch.device)
     if whole is None:  # more workers than chunks

@@ -4,6 +4,8 @@
 (:mod:`voxark.e2e.architectures` lists them).
 """
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 import torch
 from torch import nn
@@ -15,17 +17,23 @@ from voxark.nnet.init_norms import initialise_norms  # noqa: F401 - part of this
 from voxark.nnet.layers import mixes_examples, pad_by_repetition
 
 
-class Extractor(nn.Module):
+class Extractor(nn.Module, ABC):
     """A network e = f(X) from features x (B, T, F), all of one length, to embeddings (B, d).
 
     ``arch``, ``options`` (its dataclass), ``input_dim`` F, ``embedding_dim`` d. Inputs shorter than
     ``min_frames`` are lengthened by repeating the first and last frame; ``max_frames`` is None where any
     length will do. ``takes_samples`` is true for waveforms: T counts samples, and F is 1 (or x is (B, T)).
     Architectures define ``embed(x)``, for x that is long enough.
+
+    With ``half_products`` the matrix products of training take bfloat16 (and sum in float32), as processors
+    with units for it do several times as fast: activations, and in the end the embeddings, are rounded to it,
+    to three digits. Parameters, poolings and all of evaluation are float32. ``allows_half_products`` is false
+    where that would not do.
     """
 
     takes_samples = False
     max_frames = None
+    half_products, allows_half_products = False, True
 
     def __init__(self, arch, options, input_dim, embedding_dim, min_frames):
         super().__init__()
@@ -37,18 +45,26 @@ class Extractor(nn.Module):
         """True where an example's embedding depends on its batch in training: no exact gradients in parts."""
         return mixes_examples(self)
 
+    def check_length(self, length):
+        """Raise VoxarkError for a number of frames, or samples, that the network refuses."""
+        if length == 0:
+            raise VoxarkError("an utterance without frames has no embedding")
+
+    @abstractmethod
     def embed(self, x):
         """Embeddings (B, d) of x (B, T, F) with T >= min_frames."""
-        raise NotImplementedError
 
     def forward(self, x):
         """Embeddings (B, d) of x (B, T, F). Raises VoxarkError for another F and for no frames."""
         if x.ndim != 3 or x.shape[2] != self.input_dim:
             raise VoxarkError(f"the extractor takes features of {self.input_dim} dimensions, "
                               f"not an array of shape {tuple(x.shape)}")
-        if x.shape[1] == 0:
-            raise VoxarkError("an utterance without frames has no embedding")
-        return self.embed(pad_by_repetition(x, self.min_frames))
+        self.check_length(x.shape[1])
+        x = pad_by_repetition(x, self.min_frames)
+        if not (self.half_products and self.training):
+            return self.embed(x)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            return self.embed(x).float()
 
 
 def build_extractor(arch, options):
@@ -125,11 +141,14 @@ def embed_in_chunks(model, x, chunk=0, cmn="none", cmn_window=300, max_frames_pe
 
     An utterance longer than ``chunk`` frames (0: no limit) is cut in ceil(T / chunk) chunks of exactly
     ``chunk`` frames, which overlap where they must; all count the same. ``cmn`` says where the mean is
-    subtracted: none, utterance or sliding (before the cut), chunk.
+    subtracted: none, utterance or sliding (before the cut), chunk. VoxarkError where it is not finite.
     """
     x = normalised(x, "none" if cmn == "chunk" else cmn, cmn_window)
     starts = chunk_starts(len(x), chunk) if chunk else [0]
     chunks = [x[first : first + chunk] for first in starts] if len(starts) > 1 else [x]
     if cmn == "chunk":
         chunks = [normalised(part, cmn) for part in chunks]
-    return embed(model, chunks, max_frames_per_batch).mean(axis=0, dtype=np.float64).astype(np.float32)
+    vector = embed(model, chunks, max_frames_per_batch).mean(axis=0, dtype=np.float64).astype(np.float32)
+    if not np.isfinite(vector).all():
+        raise VoxarkError("its embedding is not finite: features of another kind, or damaged parameters")
+    return vector

@@ -29,15 +29,15 @@ class FixedTdExtractor(Extractor):
         self.norms = nn.ModuleList(make_norm(options.norm, dim, axes=0) for dim in widths[1:])
         self.embedding = nn.Linear(options.channels, options.embedding_dim)
 
-    def forward(self, x):
-        """Embeddings (B, d) of x (B, T, F). Raises VoxarkError for a length that the options refuse."""
-        if x.shape[1] < self.min_frames:
-            raise VoxarkError(f"the utterance has {x.shape[1]} frames, but this model takes {self.frames} "
-                              "(train it with --short-input=pad to have shorter ones lengthened)")
-        if self.max_frames is not None and x.shape[1] > self.max_frames:
-            raise VoxarkError(f"the utterance has {x.shape[1]} frames, but this model takes {self.frames} "
-                              "(train it with --long-input=crop to have the middle taken)")
-        return super().forward(x)
+    def check_length(self, length):
+        """Raise VoxarkError for a number of frames that the options refuse."""
+        super().check_length(length)
+        if length < self.min_frames:
+            raise VoxarkError(f"{length} frames, but this model takes {self.frames} (train it with "
+                              "--short-input=pad to have shorter utterances lengthened)")
+        if self.max_frames is not None and length > self.max_frames:
+            raise VoxarkError(f"{length} frames, but this model takes {self.frames} (train it with "
+                              "--long-input=crop to have the middle of longer utterances taken)")
 
     def embed(self, x):
         """Embeddings (B, d), of length 1, of x (B, T, F)."""

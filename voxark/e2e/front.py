@@ -13,11 +13,14 @@ from voxark.errors import VoxarkError
 class Front(nn.Module):
     """W x + b of embeddings x (N,D), then scaled to length sqrt(d): what recipes do before PLDA.
 
-    Without ``out_dim`` there is no W, only the offset (D,): centring. A zero vector stays zero.
+    Without ``out_dim`` there is no W, only the offset (D,): centring. A zero vector stays zero. VoxarkError
+    for an ``out_dim`` above ``dim``.
     """
 
     def __init__(self, dim, out_dim=0, length_norm=True):
         super().__init__()
+        if out_dim > dim:
+            raise VoxarkError(f"--front-dim={out_dim}: the embeddings have only {dim} dimensions")
         self.in_dim, self.out_dim, self.length_norm = dim, out_dim or dim, length_norm
         self.weight = nn.Parameter(torch.eye(out_dim, dim)) if out_dim else None
         self.bias = nn.Parameter(torch.zeros(self.out_dim))

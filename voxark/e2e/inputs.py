@@ -19,10 +19,8 @@ class InputOptions(AugmentOptions):
     """What the first argument is, and what is done to audio."""
 
     audio: bool = option(
-        False,
-        "The first argument (and --dev-feats) is a table of recordings, wav.scp: FBANK features "
-        "are computed as they are needed. For --arch=waveform, noise, rooms, speeds",
-    )
+        False, "The first argument (and --dev-feats) is a table of recordings, wav.scp: FBANK features are "
+               "computed as they are needed. For --arch=waveform, noise, rooms, speeds")
     segments: str = option("", "--audio: segments of the recordings")
     dev_segments: str = option("", "--audio: segments of the recordings of --dev-feats")
     fbank_config: str = option("", "--audio: options of compute-fbank, a file")
@@ -34,21 +32,13 @@ class InputOptions(AugmentOptions):
     def check(self):
         """VoxarkError for options that need audio without it."""
         super().check()
-        if not self.audio and (
-            self.noise_dir
-            or self.rir_dir
-            or self.speed_perturb
-            or self.segments
-            or self.dev_segments
-            or self.fbank_config
-        ):
-            raise VoxarkError(
-                "--noise-dir, --rir-dir, --speed-perturb, --segments, --dev-segments and --fbank-config act "
-                "on "
-                "audio: give wav.scp and --audio"
-            )
-        if self.audio and self.utt2num_frames:
-            raise VoxarkError("--utt2num-frames is for features, not for --audio")
+        if not self.audio and any((self.noise_dir, self.rir_dir, self.speed_perturb, self.segments,
+                                   self.dev_segments, self.fbank_config)):
+            raise VoxarkError("--noise-dir, --rir-dir, --speed-perturb, --segments, --dev-segments and "
+                              "--fbank-config act on audio: give wav.scp and --audio")
+        if self.audio and (self.utt2num_frames or self.utt2rec):
+            name = "--utt2num-frames" if self.utt2num_frames else "--utt2rec"
+            raise VoxarkError(f"{name} is for features; --audio knows it from wav.scp and segments")
 
 
 class Inputs:
@@ -104,15 +94,18 @@ class Inputs:
             return utt2spk
         return self.training.utt2spk(utt2spk, self.options.speed_speakers == "new")
 
-    def recordings(self, utt2rec):
-        """Numbers (N,) of the recordings of all entries; None: each is its own. ``utt2rec``: dict or None."""
+    def recordings(self, utt2rec, source):
+        """Numbers (N,) of the recordings of all entries of a source; None: each is its own.
+
+        ``utt2rec``: dict or None, of features. Numbers of two sources have nothing to do with each other.
+        """
         if self.options.audio:
-            return self.training.recordings
+            return source.recordings
         if utt2rec is None:
             return None
         from voxark.e2e.batches import number_recordings
 
-        return number_recordings(self.training.keys, utt2rec)
+        return number_recordings(source.keys, utt2rec)
 
     def in_samples(self, batches, dev):
         """BatchOptions and DevOptions whose frames of 10 ms are samples where the network takes these."""

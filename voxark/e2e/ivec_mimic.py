@@ -178,6 +178,8 @@ class StatisticsNet(nn.Module):
 class IvecMimicExtractor(Extractor):
     """``input_norm``, ``f2s``, summing over time, ``s2i``: see the module. Any number of frames will do."""
 
+    allows_half_products = False  # differences of log-likelihoods, of which exponentials are taken
+
     def __init__(self, options):
         super().__init__("ivec-mimic", options, options.input_dim, options.embedding_dim, 1)
         dim, num_gauss = options.input_dim, options.num_gauss

@@ -221,22 +221,25 @@ def ramped(margin, step, start=0, end=0):
 # ------------------------------------------------------------------------------------------ triplets
 
 
-def triplet_loss(x, speakers, margin=0.3, mining="all", counts=None):
+def triplet_loss(x, speakers, margin=0.3, mining="all", counts=None, recordings=None):
     """Mean of max(0, d(a,p) - d(a,n) + m) over triplets, over m: 1 where all distances are equal.
 
     d is the Euclidean distance of the embeddings x (N,D) scaled to unit length. ``mining`` "all": every
     triplet of the batch, at the cost of sorting N rows, N^2 memory; "hardest": per anchor its farthest
-    embedding of the same speaker and its nearest of another. Without triplets 0, counted.
+    embedding of the same speaker and its nearest of another. Without triplets 0, counted. Two of one
+    recording, where ``recordings`` (N,) numbers them, are neither positive nor negative.
     """
     if not margin > 0.0:
         raise VoxarkError(f"the margin of triplets must be positive, not {margin:g}")
     same = speakers[:, None] == speakers
-    positive = same & ~torch.eye(len(x), dtype=torch.bool, device=x.device)
+    usable = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
+    if recordings is not None:
+        usable &= recordings[:, None] != recordings
     distance = _distances(F.normalize(x, dim=1))
     if mining == "hardest":
-        total, number = _hardest_triplets(distance, positive, ~same, margin)
+        total, number = _hardest_triplets(distance, same & usable, ~same & usable, margin)
     elif mining == "all":
-        total, number = _all_triplets(distance, positive, ~same, margin)
+        total, number = _all_triplets(distance, same & usable, ~same & usable, margin)
     else:
         raise VoxarkError(f"mining of triplets {mining!r}: all or hardest is expected")
     if counts is not None:

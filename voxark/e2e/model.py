@@ -205,6 +205,9 @@ def load_model(folder, parameters="final.pt"):
         model = E2eModel(settings)
     except VoxarkError as error:
         raise VoxarkError(f"{config}: {error}") from None
+    except (RuntimeError, MemoryError) as error:
+        reason = next(iter(str(error).splitlines()), "out of memory")
+        raise VoxarkError(f"{config}: the networks that it describes cannot be made: {reason}") from None
     finally:
         torch.random.set_rng_state(random_state)  # the random start is thrown away: nobody should notice it
     set_parameters(model, read_parameters(path), path)

@@ -18,13 +18,15 @@ from voxark.e2e.losses import (
 class Trials:
     """The trials of a BatchPlan as tensors on a device.
 
-    speakers (M,) int64; target, mask: pairs of rows (M,M), or models against rows (K,M): of one speaker, and
-    whether they are a trial. ``enrolment`` (K,M) averages the rows of each model; None for pairs of rows.
+    speakers, recordings (M,) int64; target, mask: pairs of rows (M,M), or models against rows (K,M): of one
+    speaker, and whether they are a trial. ``enrolment`` (K,M) averages the rows of each model; None for pairs
+    of rows.
     """
 
     def __init__(self, plan, device="cpu"):
         self.plan = plan
         self.speakers = torch.as_tensor(plan.speakers, dtype=torch.int64, device=device)
+        self.recordings = torch.as_tensor(plan.recordings, dtype=torch.int64, device=device)
         targets, nontargets = plan.model_masks() if plan.num_models else plan.pair_masks()
         self.target = torch.as_tensor(targets, device=device)
         self.mask = torch.as_tensor(targets | nontargets, device=device)
@@ -63,13 +65,8 @@ class Objective:
 
         def loss(embeddings):
             if self.options.loss == "triplet":
-                total = triplet_loss(
-                    embeddings,
-                    trials.speakers,
-                    self.options.triplet_margin,
-                    self.options.triplet_mining,
-                    self.empty,
-                )
+                total = triplet_loss(embeddings, trials.speakers, self.options.triplet_margin,
+                                     self.options.triplet_mining, self.empty, trials.recordings)
                 return total, {"triplet": total.item()}
             return self._joint(embeddings, trials)
 

@@ -1,6 +1,7 @@
 """Options of end-to-end training, declared once; nothing here needs torch: programs can show help."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -14,43 +15,31 @@ class LossOptions:
     """What is minimised: losses of identification and of verification, each 1 for an uninformed system."""
 
     loss: Literal["identification", "verification", "triplet", "joint"] = option(
-        "joint",
-        "Who speaks (multi-class), is it the same speaker (all pairs of a batch), distances of triplets, or "
-        "the first two together",
-    )
+        "joint", "Who speaks (multi-class), is it the same speaker (all pairs of a batch), distances of "
+                 "triplets, or the first two together")
     head: Literal["softmax", "am", "aam"] = option(
-        "softmax",
-        "Identification: plain, or with an additive margin of the cosine (am) or of the angle (aam)",
-    )
+        "softmax", "Identification: plain, or with an additive margin of the cosine (am) or the angle (aam)")
     head_dim: int = option(
-        0, "Width of a hidden layer between embedding and classifier, as the x-vector has (0: none)"
-    )
+        0, "Width of a hidden layer between embedding and classifier, as the x-vector has (0: none)")
     margin: float = option(0.2, "Margin of am and aam")
     scale: float = option(30.0, "Scale of the cosines of am and aam")
     margin_ramp: int = option(1000, "The margin grows from 0 over so many first batches")
     loss_schedule: Literal["constant", "linear"] = option(
-        "constant",
-        "joint: weights .25 and .75 of identification and verification all the time, or from identification "
-        "alone to .1 and .9",
-    )
+        "constant", "joint: weights .25 and .75 of identification and verification all the time, or from "
+                    "identification alone to .1 and .9")
     ramp_epochs: int = option(10, "--loss-schedule=linear: epochs until the last weights are reached")
     id_weight: float = option(
-        -1.0, "joint: weight of identification, at the end if linear (-1: that of the schedule)"
-    )
+        -1.0, "joint: weight of identification, at the end if linear (-1: that of the schedule)")
     ver_weight: float = option(
-        -1.0, "joint: weight of verification, at the end if linear (-1: that of the schedule)"
-    )
+        -1.0, "joint: weight of verification, at the end if linear (-1: that of the schedule)")
     p_target: float = option(0.5, "Effective prior of targets in the verification loss")
     triplet_margin: float = option(0.3, "Margin of triplets, of distances between embeddings of unit length")
     triplet_mining: Literal["all", "hardest"] = option(
-        "all", "Triplets of a batch: all, or the hardest of each anchor"
-    )
+        "all", "Triplets of a batch: all, or the hardest of each anchor")
     cov_weight: float = option(
-        0.0,
-        "Weight of the regulariser that orders the covariances of target scores (batches "
-        "with 4 utterances of a speaker; 0: none; 0.1 is usual)",
-    )
-    cov_margin: float = option(0.0, "Its margin")
+        0.0, "Weight of the regulariser that orders the covariances of target scores (batches with 4 "
+             "utterances of a speaker; 0: none; 0.1 is usual)")
+    cov_margin: float = option(0.0, "Margin of this regulariser")
 
     @property
     def identifies(self):
@@ -68,13 +57,11 @@ class LossOptions:
             return (1.0, 0.0), (1.0, 0.0)
         if self.loss == "verification":
             return (0.0, 1.0), (0.0, 1.0)
-        start, end = (
-            ((0.25, 0.75), (0.25, 0.75)) if self.loss_schedule == "constant" else ((1.0, 0.0), (0.1, 0.9))
-        )
-        end = tuple(
-            default if given < 0 else given for given, default in zip((self.id_weight, self.ver_weight), end)
-        )
-        return (end, end) if self.loss_schedule == "constant" else (start, end)
+        constant = self.loss_schedule == "constant"
+        default = (0.25, 0.75) if constant else (0.1, 0.9)
+        given = (self.id_weight, self.ver_weight)
+        end = tuple(value if value >= 0 else usual for value, usual in zip(given, default))
+        return (end, end) if constant else ((1.0, 0.0), end)
 
     def check(self):
         """VoxarkError for numbers that make no sense."""
@@ -83,9 +70,8 @@ class LossOptions:
         if self.ramp_epochs < 1 or self.margin_ramp < 0:
             raise VoxarkError("--ramp-epochs is at least 1, --margin-ramp at least 0")
         if self.margin < 0 or self.scale <= 0 or self.triplet_margin <= 0 or self.cov_weight < 0:
-            raise VoxarkError(
-                "--margin and --cov-weight are at least 0, --scale and --triplet-margin above 0"
-            )
+            raise VoxarkError("--margin and --cov-weight are at least 0, "
+                              "--scale and --triplet-margin above 0")
         if self.loss == "joint" and sum(self.schedule()[1]) <= 0:
             raise VoxarkError("--id-weight and --ver-weight are both 0: there is no loss")
         if self.cov_weight > 0 and not self.verifies:
@@ -97,11 +83,9 @@ class TrialWeightOptions(CorrelationOptions):
     """How the trials of a batch are weighted."""
 
     trial_weights: Literal["uniform", "blue", "meta"] = option(
-        "uniform",
-        "Weights of trials within targets and nontargets: equal; best linear unbiased ones, under the "
-        "correlations of trials that share speakers or utterances; or learned on the development trials' "
-        "loss",
-    )
+        "uniform", "Weights of trials within targets and nontargets: equal; best linear unbiased ones, under "
+                   "the correlations of trials that share speakers or utterances; or learned on the "
+                   "development trials' loss")
     meta_lr: float = option(0.01, "meta: step of the weights")
     meta_interval: int = option(10, "meta: the weights take a step every so many batches")
     meta_utterances: int = option(64, "meta: development utterances that a step looks at")
@@ -109,30 +93,19 @@ class TrialWeightOptions(CorrelationOptions):
     @property
     def correlates(self):
         """Whether correlations are given."""
-        return any(
-            (
-                self.correlations,
-                self.c != -1.0,
-                self.target_correlations,
-                self.nontarget_correlations,
-                self.target_components,
-                self.nontarget_components,
-            )
-        )
+        return any((self.correlations, self.c != -1.0, self.target_correlations, self.nontarget_correlations,
+                    self.target_components, self.nontarget_components))
 
     def check(self):
         """VoxarkError for options that contradict, or make no sense."""
         if self.trial_weights == "uniform" and self.correlates:
             raise VoxarkError("--correlations, --c and the like need --trial-weights=blue or meta")
         if self.trial_weights == "blue" and not self.correlates:
-            raise VoxarkError(
-                "--trial-weights=blue needs the correlations of trials: --correlations=FILE "
-                "(estimate-trial-correlations), or --c=0.1, say"
-            )
+            raise VoxarkError("--trial-weights=blue needs the correlations of trials: --correlations=FILE "
+                              "(estimate-trial-correlations), or --c=0.1, say")
         if self.meta_lr <= 0 or self.meta_interval < 1 or self.meta_utterances < 2:
-            raise VoxarkError(
-                "--meta-lr is above 0, --meta-interval at least 1, --meta-utterances at least 2"
-            )
+            raise VoxarkError("--meta-lr is above 0, --meta-interval at least 1, "
+                              "--meta-utterances at least 2")
 
 
 @dataclass
@@ -142,42 +115,30 @@ class OptimizerOptions:
     optimizer: Literal["sgd", "adam", "adamw"] = option("adam", "How gradients become steps")
     lr: float = option(0.001, "Learning rate at the start")
     momentum: float = option(0.9, "Momentum of sgd")
-    weight_decay: float = option(
-        0.0, "Weight decay of the extractor and the classifier (not of the back-end)"
-    )
+    weight_decay: float = option(0.0, "Weight decay of extractor and classifier (not of the back-end)")
     init_penalty: str = option(
-        "",
-        "Weight of the squared distance from the model that training starts from: a number for extractor and "
-        "back-end, or a list by block such as f2s=0.01,s2i=0.1,backend=1",
-    )
+        "", "Weight of the squared distance from the model that training starts from: a number for extractor "
+            "and back-end, or a list by block such as f2s=0.01,s2i=0.1,backend=1")
     backend_lr_factor: float = option(
-        1.0,
-        "Learning rate of the back-end relative to that of the rest; its "
-        "matrices of D columns have a D-th of it (0: the back-end stays as it is)",
-    )
+        1.0, "Learning rate of the back-end relative to that of the rest; its matrices of D columns have a "
+             "D-th of it (0: the back-end stays as it is)")
     warmup: int = option(0, "The learning rate grows linearly over so many first batches")
     clip: float = option(5.0, "Gradients of a larger norm are scaled down to it (0: never)")
     num_epochs: int = option(20, "Most epochs")
     patience: int = option(
-        2,
-        "Epochs without a better figure that are waited for before it goes back to the best "
-        "model, and the learning rate is halved",
-    )
+        2, "Epochs without a better figure that are waited for before it goes back to the best model, and "
+           "the learning rate is multiplied by --lr-factor")
     lr_factor: float = option(0.5, "What the learning rate is multiplied with then")
     min_lr: float = option(0.0, "Training ends when the learning rate is below this (0: a 64th of --lr)")
     best: Literal["min-cllr", "eer", "cllr", "loss"] = option(
-        "min-cllr",
-        "Figure of the development set that the schedule follows, and that chooses the best model: Cllr at "
-        "the "
-        "best calibration, EER, Cllr, or the loss that is trained (identification on held-out utterances)",
-    )
+        "min-cllr", "Figure of the development set that the schedule follows, and that chooses the best "
+                    "model: Cllr at the best calibration, EER, Cllr, or the loss that is trained "
+                    "(identification on held-out utterances)")
     relu_repair: float = option(
-        0.0, "Strength of the push on rectified units that are dead or always on (0: none; 1e-5 is usual)"
-    )
+        0.0, "Strength of the push on rectified units that are dead or always on (0: none; 1e-5 is usual)")
     anchor: float = option(
-        0.0,
-        "Pull towards the parameters at the start: this times their squared distance is added to the loss",
-    )
+        0.0, "Pull towards the parameters at the start: their squared distance times this is added to the "
+             "loss")
     freeze_extractor: bool = option(False, "Train the back-end (and the classifier) alone")
 
     def check(self):
@@ -186,14 +147,10 @@ class OptimizerOptions:
             raise VoxarkError("--lr is above 0, --min-lr at least 0, --lr-factor between 0 and 1")
         if self.num_epochs < 0 or self.patience < 0 or self.warmup < 0:
             raise VoxarkError("--num-epochs, --patience and --warmup are at least 0")
-        if (
-            min(self.clip, self.weight_decay, self.anchor) < 0
-            or self.relu_repair < 0
-            or not 0 <= self.momentum < 1
-        ):
-            raise VoxarkError(
-                "--clip, --weight-decay, --anchor, --relu-repair are at least 0, --momentum from 0 to below 1"
-            )
+        least = min(self.clip, self.weight_decay, self.anchor, self.relu_repair)
+        if not least >= 0 or not 0 <= self.momentum < 1:
+            raise VoxarkError("--clip, --weight-decay, --anchor and --relu-repair are at least 0, "
+                              "--momentum from 0 to below 1")
         if self.backend_lr_factor < 0:
             raise VoxarkError("--backend-lr-factor is at least 0")
 
@@ -203,14 +160,14 @@ class GradientOptions:
     """Gradients of the loss over all pairs of a batch."""
 
     exact: bool = option(
-        False,
-        "Gradients in memory that does not grow with the batch, exact: embed all, then "
-        "recompute part by part (always so for batches above --micro-batch)",
-    )
+        False, "Gradients in memory that does not grow with the batch, exact: embed all, then recompute part "
+               "by part (always so for batches above --micro-batch)")
     micro_batch: int = option(128, "Utterances embedded at a time then")
+    precision: Literal["float32", "bf16"] = option(
+        "float32", "Products of the extractor in training: bf16 is several times as fast on processors and "
+                   "GPUs that have it (AMX, tensor cores); sums, parameters and extraction stay float32")
     verify_grad: bool = option(
-        False, "Log how much the gradient of the first batch differs from the plain way's, and go on"
-    )
+        False, "Log how much the gradient of the first batch differs from the plain way's, and go on")
 
     def check(self):
         """VoxarkError for numbers that make no sense."""
@@ -225,16 +182,14 @@ class RunOptions:
     init_model: str = option("", "Folder of a trained model to start from; its extractor, and what else fits")
     calibrate: bool = option(True, "Calibrate the scores of the best model on the development trials")
     init_batches: int = option(
-        10, "Batches that normalisation layers and the back-end are estimated on at the start"
-    )
+        10, "Batches that normalisation layers and the back-end are estimated on at the start")
     srand: int = option(0, "Seed of every random number")
     resume: bool = option(False, "Go on with the run in <model-dir>, or start if there is none")
     save_interval: int = option(200, "The state is saved every so many batches, and behind each epoch")
     save_minutes: float = option(10.0, "... and when so many minutes have gone by")
     keep_checkpoints: int = option(3, "Parameters of so many last epochs are kept in checkpoints/")
     tensorboard: bool = option(
-        False, "Write TensorBoard files to <model-dir>/tensorboard (needs the package tensorboard)"
-    )
+        False, "Write TensorBoard files to <model-dir>/tensorboard (needs the package tensorboard)")
     device: str = option("cpu", "Where the networks run: cpu, cuda or cuda:N (with torchrun: of the worker)")
     num_threads: int = option(1, "Threads of the networks on the CPU (of each worker)")
     loader_threads: int = option(2, "Threads that read and prepare batches ahead")
@@ -243,16 +198,10 @@ class RunOptions:
         """VoxarkError for numbers that make no sense."""
         if self.num_threads < 1 or self.loader_threads < 0:
             raise VoxarkError("--num-threads is at least 1, --loader-threads at least 0")
-        if (
-            self.init_batches < 1
-            or self.save_interval < 1
-            or self.save_minutes <= 0
-            or self.keep_checkpoints < 0
-        ):
-            raise VoxarkError(
-                "--init-batches and --save-interval are at least 1, --save-minutes above 0, "
-                "--keep-checkpoints at least 0"
-            )
+        if min(self.init_batches, self.save_interval) < 1 or not self.save_minutes > 0:
+            raise VoxarkError("--init-batches and --save-interval are at least 1, --save-minutes above 0")
+        if self.keep_checkpoints < 0:
+            raise VoxarkError("--keep-checkpoints is at least 0")
 
 
 class Options(NamedTuple):
@@ -273,29 +222,32 @@ class Options(NamedTuple):
 
     def check(self):
         """VoxarkError for values that make no sense, alone or together."""
+        for name, value in self.settings().items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise VoxarkError(f"--{name.replace('_', '-')}={value}: a finite number is expected")
         for group in self:
             if hasattr(group, "check"):
                 group.check()
-        if self.weights.trial_weights != "uniform" and not self.loss.verifies:
-            raise VoxarkError(
-                f"--trial-weights={self.weights.trial_weights} needs --loss=verification or joint"
-            )
-        if self.weights.trial_weights == "blue" and (
-            self.batches.batches not in "AB" or self.batches.max_enroll
-        ):
-            raise VoxarkError(
-                "--trial-weights=blue needs --batches=A or B, and pairs of utterances (--max-enroll=0): for "
-                "other trials learn the weights (meta)"
-            )
+        self._check_trials()
+        self._check_extractor()
+
+    def _check_trials(self):
+        """Weights and regulariser need scores, of trials that they know."""
+        kind = self.weights.trial_weights
+        if kind != "uniform" and not self.loss.verifies:
+            raise VoxarkError(f"--trial-weights={kind} needs --loss=verification or joint")
+        if kind == "blue" and (self.batches.batches not in "AB" or self.batches.max_enroll):
+            raise VoxarkError("--trial-weights=blue needs --batches=A or B, and pairs of utterances "
+                              "(--max-enroll=0): for other trials learn the weights (meta)")
         if self.loss.cov_weight and self.batches.max_enroll:
             raise VoxarkError("--cov-weight needs trials of two utterances: --max-enroll=0")
-        if self.extractor.norm == "batch" and (
-            self.gradient.exact or self.batches.short_utterances != "repeat"
-        ):
-            raise VoxarkError(
-                "--norm=batch mixes the utterances of a batch: it needs --exact=false and "
-                "--short-utterances=repeat; --norm=frozen has no such limits"
-            )
+
+    def _check_extractor(self):
+        """What the extractor's gradients need."""
+        mixes = self.extractor.norm == "batch"
+        if mixes and (self.gradient.exact or self.batches.short_utterances != "repeat"):
+            raise VoxarkError("--norm=batch mixes the utterances of a batch: it needs --exact=false and "
+                              "--short-utterances=repeat; --norm=frozen has no such limits")
         if self.optimizer.freeze_extractor and not self.run.init_model:
             raise VoxarkError("--freeze-extractor needs --init-model: a random extractor would stay random")
 

@@ -19,7 +19,7 @@ import re
 import signal
 
 from voxark import tables
-from voxark.e2e.model import write_config, write_parameters
+from voxark.e2e.model import read_config, write_config, write_parameters
 from voxark.errors import VoxarkError
 from voxark.io.outputs import Output, open_text_output
 from voxark.nnet.checkpoint import load_state, save_state
@@ -28,21 +28,9 @@ from voxark.trials.lists import write_trials
 logger = logging.getLogger(__name__)
 
 # Options that may change when a run goes on: they do not change what is computed, or only how far it goes.
-FREE_OPTIONS = frozenset(
-    {
-        "resume",
-        "num_epochs",
-        "save_interval",
-        "save_minutes",
-        "keep_checkpoints",
-        "tensorboard",
-        "verify_grad",
-        "loader_threads",
-        "num_threads",
-        "device",
-        "utt2num_frames",
-    }
-)
+FREE_OPTIONS = frozenset((
+    "resume", "num_epochs", "save_interval", "save_minutes", "keep_checkpoints", "tensorboard", "verify_grad",
+    "loader_threads", "num_threads", "device", "utt2num_frames"))
 
 
 class RunFolder:
@@ -86,16 +74,37 @@ class RunFolder:
                     os.unlink(os.path.join(folder, name))
 
     def saved_state(self, resume):
-        """The state to go on from, or None to start; VoxarkError if there is one and ``resume`` is false."""
+        """The state to go on from, or None to start.
+
+        VoxarkError if there is one and ``resume`` is false, if it is damaged or another kind of checkpoint,
+        and for a folder with a model that training would write over.
+        """
         if not os.path.exists(self.state_path):
+            self._refuse_model(resume)
             if resume:
                 logger.info("%s holds no state: the run starts anew", self.path)
             return None
         if not resume:
             raise VoxarkError(
-                f"{self.path} holds a run already: --resume goes on with it; remove the folder to start anew"
-            )
-        return load_state(self.state_path)
+                f"{self.path} holds a run already: --resume goes on with it; remove the folder to start anew")
+        state = load_state(self.state_path)
+        if not isinstance(state.get("settings") if isinstance(state, dict) else None, dict):
+            raise VoxarkError(f"{self.state_path}: a checkpoint, but not the state of a training: remove the "
+                              "folder to start anew")
+        return state
+
+    def _refuse_model(self, resume):
+        """VoxarkError if the folder has a model and no state, unless it is what a run starts with.
+
+        A run that was killed before its first state has left the model of epoch 0, or parameters alone.
+        """
+        if not os.path.exists(self.file("final.pt")):
+            return
+        config = self.file("config.json")
+        if resume and (not os.path.exists(config) or read_config(config).get("epoch") == 0):
+            return
+        raise VoxarkError(f"{self.path} holds a model, but no state of its training to go on from: train "
+                          "into another folder, or remove it")
 
     def save_state(self, state):
         """Replace state.pt."""
@@ -114,13 +123,8 @@ class RunFolder:
     def _write_scorer(self, model, parameters):
         """Write the back-end for programs without torch: dplda, of vectors that front.mat takes there."""
         scorer = copy.deepcopy(model.scorer)
-        scorer.load_state_dict(
-            {
-                name.removeprefix("scorer."): value
-                for name, value in parameters.items()
-                if name.startswith("scorer.")
-            }
-        )
+        scorer.load_state_dict({name.removeprefix("scorer."): value for name, value in parameters.items()
+                                if name.startswith("scorer.")})
         exported = scorer.to_dplda()
         tables.write_object("dplda", self.file("dplda"), exported.dplda.to_params())
         if exported.transform is not None:
@@ -140,7 +144,7 @@ class RunFolder:
         """Write checkpoints/epoch-<n>.pt, and remove all but the last ``keep``."""
         if not self.writes or keep < 1:
             return
-        save_state(self.file("checkpoints", f"epoch-{epoch}.pt"), parameters)
+        write_parameters(self.file("checkpoints", f"epoch-{epoch}.pt"), parameters)
         for number, name in self._checkpoints():
             if number > epoch or number <= epoch - keep:
                 os.unlink(self.file("checkpoints", name))
@@ -183,14 +187,11 @@ def check_same(saved, settings):
         if name.startswith("data "):
             raise VoxarkError(
                 f"the data are not those of the saved run: {name[5:]} was {saved.get(name)}, and is "
-                f"{settings.get(name)}; go on with the same data, or train into another folder"
-            )
+                f"{settings.get(name)}; go on with the same data, or train into another folder")
         option = f"--{name.replace('_', '-')}"
         raise VoxarkError(
             f"{option}={settings.get(name)} now, but {option}={saved.get(name)} in the saved run: go on with "
-            "the same "
-            "options, or train into another folder"
-        )
+            "the same options, or train into another folder")
 
 
 class StopRequest:

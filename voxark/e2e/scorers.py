@@ -117,11 +117,11 @@ class Scorer(nn.Module):
         )
         w, b = float(fit.weights[0]), fit.offset
         if not w > 0.0:
-            w = 0.01 / max(float(np.std(scores)), 1e-12)
-            b = -w * float(np.mean(scores))
-            logger.warning(
-                "targets do not score higher than nontargets: the scores are made small, %g s %+g", w, b
-            )
+            mean = float(np.mean(scores))
+            w = 0.01 / max(float(np.std(scores)), 0.001 * abs(mean), 0.001)
+            b = -w * mean
+            logger.warning("targets do not score higher than nontargets: the scores are made small, %g s %+g",
+                           w, b)
         self._affine_(w, b)
         return fit
 

@@ -40,7 +40,8 @@ class BatchSource:
             for size in np.unique(plan.size):
                 rows = np.flatnonzero(plan.size == size)
                 x = np.stack([self._reader.chunk(plan, row) for row in rows.tolist()])
-                found.append((x, plan.speakers[rows], plan.utterances[rows]))
+                recordings = self._reader.sampler.recordings_of(plan.utterances[rows])
+                found.append((x, plan.speakers[rows], recordings))
         return found
 
     def next(self):

@@ -5,6 +5,7 @@ another order, and a speaker who is added moves nobody else.
 """
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from voxark.options import option
 from voxark.trials.lists import TrialList, read_trials
 from voxark.trials.make import Pairs, SamplingOptions, trial_blocks
 from voxark.trials.make_sides import gather_utterances, utterance_side
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -157,8 +160,11 @@ def hold_utterances_out(training, keys, options, srand):
     return held
 
 
-def all_pairs(utt2spk, options, srand):
-    """A TrialList of the pairs of the utterances of a dict, at most --dev-max-trials of each kind, drawn."""
+def all_pairs(utt2spk, options, srand, recordings=None):
+    """A TrialList of the pairs of the utterances of a dict, at most --dev-max-trials of each kind, drawn.
+
+    ``recordings``: {utterance: recording}; pairs of one recording are left out, unless nothing else is left.
+    """
     everything = gather_utterances([utt2spk])
     side = utterance_side(everything, np.arange(len(everything.ids)))
     counts = np.unique(everything.speaker, return_counts=True)[1].astype(np.int64)
@@ -173,12 +179,22 @@ def all_pairs(utt2spk, options, srand):
     blocks = list(trial_blocks(pairs, sampling))
     if not blocks:
         raise VoxarkError("the development set has no trial: two utterances or more are needed")
-    if len(blocks) == 1:
-        return blocks[0]
-    joined = [
-        np.concatenate([getattr(block, name) for block in blocks]) for name in ("enroll", "test", "target")
-    ]
-    return TrialList("trials", blocks[0].enroll_ids, blocks[0].test_ids, *joined)
+    parts = [np.concatenate([getattr(block, name) for block in blocks])
+             for name in ("enroll", "test", "target")]
+    trials = TrialList("all pairs of the development set", blocks[0].enroll_ids, blocks[0].test_ids, *parts)
+    return trials if recordings is None else _between_recordings(trials, recordings)
+
+
+def _between_recordings(trials, recordings):
+    """The trials of two different recordings; all, with a warning, if these have no target."""
+    sides = (trials.enroll_ids, trials.enroll), (trials.test_ids, trials.test)
+    enroll, test = (np.array([recordings[key] for key in ids])[chosen] for ids, chosen in sides)
+    apart = enroll != test
+    if trials.target[apart].any():
+        return trials.select(apart)
+    logger.warning("no speaker of the development set has two recordings: trials within one are kept, which "
+                   "are too easy")
+    return trials
 
 
 class DevTrials(NamedTuple):
@@ -208,14 +224,22 @@ def place_trials(trials, index):
         )
     enroll, test = ([place[key] for key in ids] for ids in (trials.enroll_ids, trials.test_ids))
     numbers = np.unique(np.array(enroll + test, np.int64))
+    empty = numbers[np.asarray(index.lengths)[numbers] < 1]
+    if len(empty):
+        raise VoxarkError(f"{trials.name}: {index.keys[int(empty[0])]} has no frames: leave its trials out")
     rows = [np.searchsorted(numbers, np.array(ids, np.int64)) for ids in (enroll, test)]
     return DevTrials(numbers, rows[0][trials.enroll], rows[1][trials.test], trials.target)
 
 
-def read_dev_trials(options, index, srand):
-    """DevTrials of --dev-trials, or all pairs of --dev-utt2spk, among the utterances of --dev-feats."""
+def read_dev_trials(options, index, srand, recordings=None):
+    """DevTrials of --dev-trials, or all pairs of --dev-utt2spk, among the utterances of --dev-feats.
+
+    ``recordings`` as of :func:`all_pairs`.
+    """
     if options.dev_trials:
         return place_trials(read_trials(options.dev_trials), index)
-    utt2spk, present = read_utt2spk(options.dev_utt2spk), set(index.keys)
-    utt2spk = {key: speaker for key, speaker in utt2spk.items() if key in present}
-    return place_trials(all_pairs(utt2spk, options, srand), index)
+    present = {key for key, length in zip(index.keys, index.lengths.tolist()) if length > 0}
+    utt2spk = {key: speaker for key, speaker in read_utt2spk(options.dev_utt2spk).items() if key in present}
+    if not utt2spk:
+        raise VoxarkError(f"{options.dev_utt2spk}: none of its utterances is in --dev-feats")
+    return place_trials(all_pairs(utt2spk, options, srand, recordings), index)

@@ -90,36 +90,33 @@ def _same_speakers(folder, speakers):
 
 @torch.no_grad()
 def start_model(model, batches, options):
-    """Estimate the norms of a model, and then its scorer, on first batches: (x (N,T,F) tensor,
-    speakers (N,), recordings (N,)).
+    """Estimate the norms of a model, and then its scorer, on first batches.
 
-    What was taken over from a trained model stays.
+    ``batches``: (x (N,T,F) tensor, speakers (N,), recordings (N,)) each. What was taken over from a trained
+    model stays.
     """
     taken = getattr(model, "taken", set())
-    network = [
-        part
-        for name, part in (("extractor", model.extractor), ("head", model.head))
-        if part is not None and name not in taken
-    ]
     inputs = [batch[0] for batch in batches]
-    if network:
-        whole = nn.Sequential(*(part for part in (model.extractor, model.head) if part is not None))
-        kept = (
-            {name: buffer.clone() for name, buffer in model.extractor.named_buffers()}
-            if "extractor" in taken
-            else {}
-        )
-        initialise_norms(whole, inputs)
-        for name, buffer in model.extractor.named_buffers():
-            if name in kept:
-                buffer.copy_(kept[name])
+    parts = {"extractor": model.extractor, "head": model.head}
+    if any(part is not None and name not in taken for name, part in parts.items()):
+        _start_norms(parts, taken, inputs)
     if "scorer" in taken:
         return
     model.eval()
     vectors = np.concatenate([model.extractor(x).cpu().numpy() for x in inputs])
     speakers, recordings = (np.concatenate([batch[part] for batch in batches]) for part in (1, 2))
     # one chunk of a recording: two would look like two sessions of the speaker that are too much alike
-    rows = np.unique(recordings, return_index=True)[1]
-    start_scorer(
-        model.scorer, vectors[rows], speakers[rows], recordings[rows], options.backend, options.loss.p_target
-    )
+    rows = np.unique(np.stack([recordings, speakers]), axis=1, return_index=True)[1]
+    start_scorer(model.scorer, vectors[rows], speakers[rows], recordings[rows], options.backend,
+                 options.loss.p_target)
+
+
+def _start_norms(parts, taken, inputs):
+    """Estimate the norms of extractor and classifier on inputs; an extractor in ``taken`` keeps its own."""
+    kept = {}
+    if "extractor" in taken:
+        kept = {name: buffer.clone() for name, buffer in parts["extractor"].named_buffers()}
+    initialise_norms(nn.Sequential(*(part for part in parts.values() if part is not None)), inputs)
+    for name, buffer in parts["extractor"].named_buffers():
+        if name in kept:
+            buffer.copy_(kept[name])

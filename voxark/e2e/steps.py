@@ -27,6 +27,9 @@ class GradientSteps:
     def __init__(self, model, objective, options, device):
         self.model, self.objective, self.options, self.device = model, objective, options, device
         choice = options.optimizer
+        model.extractor.half_products = options.gradient.precision == "bf16"
+        if model.extractor.half_products and not model.extractor.allows_half_products:
+            raise VoxarkError(f"--precision=bf16 would spoil {model.config['arch']}: take float32")
         if choice.freeze_extractor:
             model.extractor.requires_grad_(False)
         if choice.backend_lr_factor == 0 or not objective.options.verifies:

@@ -11,7 +11,6 @@ import math
 import time
 from typing import NamedTuple
 
-
 from voxark.e2e.board import open_board
 from voxark.e2e.run_folder import StopRequest
 from voxark.e2e.steps import GradientSteps
@@ -20,6 +19,9 @@ from voxark.nnet import distributed
 from voxark.nnet.schedule import Schedule
 
 logger = logging.getLogger(__name__)
+
+FIGURES = {"min-cllr": "min_cllr", "eer": "eer", "cllr": "cllr", "loss": "dev_loss"}  # of --best
+_KEPT = ("best_epoch", "epoch", "batch", "place", "num_broken", "sums", "history", "chunks", "seconds")
 
 
 class Outcome(NamedTuple):
@@ -66,27 +68,24 @@ class Trainer:
     def run(self):
         """Train to the end, or until a signal comes; returns an Outcome."""
         signum = None
-        self._board = open_board(
-            self.folder, self.options.run.tensorboard, self.epoch if self.best is None else self.epoch + 1
-        )
+        known = 0 if self.best is None else self.epoch + 1  # epochs that are judged already
+        self._board = open_board(self.folder, self.options.run.tensorboard, known)
         with StopRequest() as stop:
             if self.best is None:
-                self._judge_start()
+                self._end_epoch()
             else:
                 self._publish()
             while not self.finished and signum is None:
                 signum = self._train_epoch(stop)
                 if signum is None:
+                    self.epoch, self.place = self.epoch + 1, 0
+                    self.steps.end_epoch()
                     self._end_epoch()
         if signum is not None:
             self._save()
         waited = getattr(self.source, "waited_s", 0.0)
         share = min(1.0, waited / self.seconds_here) if self.seconds_here else 0.0
         return Outcome(signum, self.chunks, self.chunks_here, self.seconds_here, share)
-
-    def _judge_start(self):
-        """Epoch 0: the model that training starts from is the best so far."""
-        self._end_epoch(first=True)
 
     def _train_epoch(self, stop):
         """Train on the batches that are left of an epoch; returns the number of a signal that asks to end."""
@@ -96,7 +95,7 @@ class Trainer:
         while self.place < per_epoch:
             began = time.monotonic()
             self.objective.epoch = self.epoch + self.place / per_epoch
-            batch = self.source.next()
+            batch = self._next_batch()
             result = self.steps.take(batch, self.batch, self.schedule.lr)
             self.batch, self.place = self.batch + 1, self.place + 1
             if result is None:
@@ -108,29 +107,31 @@ class Trainer:
             self.chunks, self.chunks_here = self.chunks + len(batch), self.chunks_here + len(batch)
             self.seconds_here += time.monotonic() - began
             self.seconds += time.monotonic() - began
-            if distributed.any_worker(stop.signum is not None):
+            if distributed.any_worker(stop.signum is not None, self.workers.device):
                 return stop.signum or -1
             self._save_in_time()
         return None
 
+    def _next_batch(self):
+        """The next batch; where it cannot be read the state is saved first: mended data can go on."""
+        try:
+            return self.source.next()
+        except (VoxarkError, OSError):
+            if self.batch > self._saved_batch:
+                self._save()
+            raise
+
     def _go_back_once(self, batch):
         """A loss or gradient that is not finite: once, go back to the best model and lower the rate."""
-        keys = " ".join(batch.keys)
-        logger.warning(
-            "batch %d of epoch %d: the loss is not finite; its utterances: %s",
-            self.place,
-            self.epoch + 1,
-            keys,
-        )
+        logger.warning("batch %d of epoch %d: the loss is not finite; its utterances: %s", self.place,
+                       self.epoch + 1, " ".join(batch.keys))
         self.num_broken += 1
         if self.num_broken > 1:
             raise VoxarkError(
                 f"the loss is not finite for the second time, in batch {self.place} of epoch "
-                f"{self.epoch + 1}; the best "
-                f"model, of epoch {self.best_epoch}, is in {self.folder.path}; look at the features of the "
-                "batch's "
-                f"utterances, named above, or lower --lr; the first is {batch.keys[0]}"
-            )
+                f"{self.epoch + 1}; the best model, of epoch {self.best_epoch}, is in {self.folder.path}; "
+                "look at the features of the batch's utterances, named above, or lower --lr; the first is "
+                f"{batch.keys[0]}")
         if self.schedule.step(math.nan) == "stop":
             raise VoxarkError("the loss is not finite, and the learning rate has reached its end")
         logger.warning("back to the model of epoch %d, learning rate %g", self.best_epoch, self.schedule.lr)
@@ -142,48 +143,46 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------- epochs
 
-    def _end_epoch(self, first=False):
-        """Judge the model, log a line, let the schedule decide, save everything."""
+    def _end_epoch(self):
+        """Judge the model, log a line, let the schedule decide, save everything.
+
+        Epoch 0 is the model that training starts from: it is the best so far.
+        """
         began = time.monotonic()
-        if not first:
-            self.epoch, self.place = self.epoch + 1, 0
-            self.steps.end_epoch()
-        line = {"epoch": self.epoch, "batches": self.batch, "lr": self.schedule.lr}
-        line.update({f"train_{name}": total / number for name, (total, number) in sorted(self.sums.items())})
-        line.update(self.judge.figures(self.model, self.objective))
-        figure = line[
-            {"loss": "dev_loss", "min-cllr": "min_cllr"}.get(choice := self.options.optimizer.best, choice)
-        ]
-        if first and not math.isfinite(figure):
-            raise VoxarkError(
-                "the model's loss is not finite before it is trained: look at the features' values"
-            )
-        verdict = self.schedule.step(figure)
-        if verdict == "best" or self.best is None:
-            self.best_epoch = self.epoch
-            self.best = self._snapshot()
-        elif verdict in ("back", "stop"):
-            self._restore_best()
-        line.update(
-            {
-                "verdict": verdict,
-                "best_epoch": self.best_epoch,
-                "train_s": self.seconds,
-                "dev_s": time.monotonic() - began,
-            }
-        )
+        line, figure = self._judge()
+        verdict = self._decide(figure)
+        line.update(verdict=verdict, best_epoch=self.best_epoch, train_s=self.seconds,
+                    dev_s=time.monotonic() - began)
         self._log(line)
         self.history.append(line)
         self.sums = {}
         self._board(line)
         self._publish()
-        if not first:
-            self.folder.write_checkpoint(
-                self.epoch,
-                self.best if verdict in ("back", "stop") else self.model.state_dict(),
-                self.options.run.keep_checkpoints,
-            )
+        if self.epoch:
+            gone_back = verdict in ("back", "stop")
+            self.folder.write_checkpoint(self.epoch, self.best if gone_back else self.model.state_dict(),
+                                         self.options.run.keep_checkpoints)
         self._save()
+
+    def _judge(self):
+        """(figures of this epoch by name, the one that --best names)."""
+        line = {"epoch": self.epoch, "batches": self.batch, "lr": self.schedule.lr}
+        line.update({f"train_{name}": total / number for name, (total, number) in sorted(self.sums.items())})
+        line.update(self.judge.figures(self.model, self.objective))
+        figure = line[FIGURES[self.options.optimizer.best]]
+        if self.best is None and not math.isfinite(figure):
+            raise VoxarkError("the model's loss is not finite before it is trained: look at the features' "
+                              "values")
+        return line, figure
+
+    def _decide(self, figure):
+        """Let the schedule judge a figure: keep the model as the best, or go back to that; its verdict."""
+        verdict = self.schedule.step(figure)
+        if verdict == "best":
+            self.best_epoch, self.best = self.epoch, self._snapshot()
+        elif verdict in ("back", "stop"):
+            self._restore_best()
+        return verdict
 
     def _snapshot(self):
         """A copy of the parameters, with scores calibrated on the development trials if that is asked for."""
@@ -195,26 +194,16 @@ class Trainer:
         return found
 
     def _log(self, line):
-        parts = [
-            f"{name} {line[name]:.4f}"
-            for name in line
-            if name.startswith(("train_", "dev_")) and not name.endswith("_s")
-        ]
-        logger.info(
-            "epoch %d: %s; EER %.2f %%, minDCF %.3f, Cllr %.3f (min %.3f); %s",
-            line["epoch"],
-            ", ".join(parts),
-            100 * line["eer"],
-            line["min_dcf"],
-            line["cllr"],
-            line["min_cllr"],
-            {
-                "best": "the best so far",
-                "wait": "no better",
-                "back": f"back to epoch {self.best_epoch}, learning rate {self.schedule.lr:g}",
-                "stop": f"back to epoch {self.best_epoch}, the end",
-            }[line["verdict"]],
-        )
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in line.items()
+                           if name.startswith(("train_", "dev_")) and not name.endswith("_s"))
+        then = {
+            "best": "the best so far",
+            "wait": "no better",
+            "back": f"back to epoch {self.best_epoch}, learning rate {self.schedule.lr:g}",
+            "stop": f"back to epoch {self.best_epoch}, the end",
+        }[line["verdict"]]
+        logger.info("epoch %d: %s; EER %.2f %%, minDCF %.3f, Cllr %.3f (min %.3f); %s", line["epoch"], losses,
+                    100 * line["eer"], line["min_dcf"], line["cllr"], line["min_cllr"], then)
 
     # ------------------------------------------------------------------------------------------- the state
 
@@ -246,15 +235,7 @@ class Trainer:
             "source": self.source.state_dict(),
             "objective": vars(self.objective.empty),
             "best": self.best,
-            "best_epoch": self.best_epoch,
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "place": self.place,
-            "num_broken": self.num_broken,
-            "sums": self.sums,
-            "history": self.history,
-            "chunks": self.chunks,
-            "seconds": self.seconds,
+            **{name: getattr(self, name) for name in _KEPT},
         }
 
     def load_state_dict(self, state):
@@ -264,19 +245,8 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         self.source.load_state_dict(state["source"])
         vars(self.objective.empty).update(state["objective"])
-        for name in (
-            "best",
-            "best_epoch",
-            "epoch",
-            "batch",
-            "place",
-            "num_broken",
-            "sums",
-            "history",
-            "chunks",
-            "seconds",
-        ):
+        for name in _KEPT:
             setattr(self, name, state[name])
-        if self.best is not None:
-            self.best = {name: value.to(self.workers.device) for name, value in self.best.items()}
+        if state["best"] is not None:
+            self.best = {name: value.to(self.workers.device) for name, value in state["best"].items()}
         self._saved_batch = self.batch

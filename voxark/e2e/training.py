@@ -52,18 +52,24 @@ def open_training(feats_rspecifier, utt2spk_rspecifier, model_dir, options, fail
     if workers.rank:
         logging.getLogger("voxark").setLevel(logging.ERROR)  # the main worker says what there is to say
     folder = RunFolder(model_dir, writes=workers.rank == 0)
+    try:
+        return _open_in(folder, feats_rspecifier, utt2spk_rspecifier, options, workers, fail)
+    except BaseException:
+        folder.close()
+        raise
+
+
+def _open_in(folder, feats_rspecifier, utt2spk_rspecifier, options, workers, fail):
+    """The Trainer of a RunFolder, at its start or where it was saved."""
     state = folder.saved_state(options.run.resume)
     settings = options.settings()
     if state is not None:
-        check_same(
-            {name: value for name, value in state["settings"].items() if not name.startswith("data ")},
-            settings,
-        )
+        of_options = {name: value for name, value in state["settings"].items() if not name.startswith("data ")}
+        check_same(of_options, settings)
     old = named_model(options)
     takes_samples, rate = _kind_of_input(options, old)
-    inputs = Inputs(
-        feats_rspecifier, options.inputs, takes_samples, rate, options.dev.dev_feats, options.run.srand
-    )
+    inputs = Inputs(feats_rspecifier, options.inputs, takes_samples, rate, options.dev.dev_feats,
+                    options.run.srand)
     batches, dev = inputs.in_samples(options.batches, options.dev)
     normalize = replace(options.normalize, cmn="none") if takes_samples else options.normalize
     options = options._replace(batches=batches, dev=dev, normalize=normalize)
@@ -90,20 +96,17 @@ def _trainer(data, old, options, folder, settings, workers, state):
     def make_reader(rows_of):
         return BatchReader(sampler, features, options.masks, data.inputs.augments, options.run.srand, rows_of)
 
-    source = BatchSource(
-        make_reader, options.batches.batches_per_epoch, options.gradient, options.run.loader_threads
-    )
+    source = BatchSource(make_reader, options.batches.batches_per_epoch, options.gradient,
+                         options.run.loader_threads)
     model = build_model(options, old, data.index.dim, data.training.names).to(workers.device)
+    data.check_lengths(model.extractor, options)
     if state is None:
-        first = [
-            (torch.from_numpy(x).to(workers.device), *rest)
-            for x, *rest in source.first(options.run.init_batches)
-        ]
+        first = [(torch.from_numpy(x).to(workers.device), *rest)
+                 for x, *rest in source.first(options.run.init_batches)]
         start_model(model, first, options)
         distributed.broadcast_parameters(model)
-    objective = Objective(
-        model, options.loss, _trial_weights(sampler, data, options), _regulariser(options.loss)
-    )
+    weights = _trial_weights(sampler, data, options)
+    objective = Objective(model, options.loss, weights, _regulariser(options.loss))
     trainer = Trainer(model, source, objective, data.judge(options), folder, options, settings, workers)
     if state is not None:
         trainer.load_state_dict(state)

@@ -105,9 +105,8 @@ class LearnedWeights:
         bins, target = self._of(trials)
         device = trials.mask.device
         x = [torch.from_numpy(chunk).to(device) for chunk in batch.chunks]
-        dev_x, dev_target, dev_mask = (
-            torch.as_tensor(part, device=device) for part in self._draw_dev(number)
-        )
+        drawn = self._draw_dev(number)
+        dev_x, dev_target, dev_mask = (torch.as_tensor(part, device=device) for part in drawn)
         prior = torch.where(target, self._p_target, 1.0 - self._p_target).double()
         was_training = model.training
         model.eval()  # no dropout: the same function at each call
@@ -117,7 +116,7 @@ class LearnedWeights:
             scores = torch.func.functional_call(
                 _Scoring(model, trials), _prefixed(parameters), (embeddings.double(),)
             )
-            return trial_losses(scores[trials.mask], trials.target[trials.mask], self._p_target)
+            return trial_losses(scores[trials.mask], trials.target[trials.mask], self._p_target).cpu()
 
         def dev_loss(parameters):
             embeddings = torch.func.functional_call(_Embedding(model), _prefixed(parameters), (list(dev_x),))
@@ -180,15 +179,14 @@ def dev_drawer(reader, trials, options, srand):
     options: BatchOptions, for the chunks' length, and TrialWeightOptions, for their number.
     """
     batches, weights = options
-    target = {}
-    for enroll, test, label in zip(trials.enroll.tolist(), trials.test.tolist(), trials.target.tolist()):
-        target[enroll, test] = target[test, enroll] = label
+    total = len(trials.numbers)
+    codes = np.append(trials.enroll * total + trials.test, trials.test * total + trials.enroll)
+    order = np.argsort(codes, kind="stable")
+    codes, labels = codes[order], np.tile(trials.target, 2)[order]
 
     def draw(number):
         rng = seeded_rng(srand, "meta", number)
-        rows = rng.choice(
-            len(trials.numbers), min(weights.meta_utterances, len(trials.numbers)), replace=False
-        )
+        rows = rng.choice(total, min(weights.meta_utterances, total), replace=False)
         size = int(rng.integers(batches.min_chunk, batches.max_chunk, endpoint=True))
         chunks = []
         for utterance in trials.numbers[rows].tolist():
@@ -196,11 +194,9 @@ def dev_drawer(reader, trials, options, srand):
             first = int(rng.integers(0, max(1, length - size + 1)))
             x = reader.read(utterance, first, min(length, first + size))
             chunks.append(np.take(x, np.arange(size) % len(x), axis=0))
-        pairs = [
-            [target.get((a, b)) if i < j else None for j, b in enumerate(rows.tolist())]
-            for i, a in enumerate(rows.tolist())
-        ]
-        mask = np.array([[label is not None for label in row] for row in pairs])
-        return np.stack(chunks), np.array([[bool(label) for label in row] for row in pairs]), mask
+        wanted = rows[:, None] * total + rows
+        places = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
+        mask = np.triu(codes[places] == wanted, 1)
+        return np.stack(chunks), labels[places] & mask, mask
 
     return draw

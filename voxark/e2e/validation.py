@@ -78,12 +78,21 @@ class Utterances(NamedTuple):
         return whole.cpu().numpy()
 
 
+class Refit(NamedTuple):
+    """What a scorer is estimated on anew before it is judged: Utterances, speakers (N,), recordings (N,)."""
+
+    utterances: Utterances
+    speakers: np.ndarray
+    recordings: np.ndarray
+    options: object  # BackendStartOptions
+
+
 class Validation:
     """Judges an E2eModel: ``figures`` gives normalised losses and error rates.
 
     ``trials``: DevTrials among ``utterances`` of the development set; ``heldout``: Utterances of training
-    speakers, or None, with their numbers ``heldout_speakers``. ``refit``: (Utterances, speakers,
-    BackendStartOptions) that the scorer is estimated on anew before it is judged, where no loss trains it.
+    speakers, or None, with their numbers ``heldout_speakers``. ``refit``: a Refit, where no loss trains the
+    scorer, or None.
     """
 
     def __init__(self, utterances, trials, heldout, heldout_speakers, p_target, refit=None):
@@ -97,11 +106,10 @@ class Validation:
         Without held-out utterances, or a classifier, dev_id is absent and dev_loss is dev_ver.
         """
         if self.refit is not None:
-            utterances, speakers, options = self.refit
+            utterances, speakers, recordings, options = self.refit
             plain = replace(options, init_mean="", init_lda="", init_plda="")
-            start_scorer(
-                model.scorer, utterances.embed(model), speakers, utterances.numbers, plain, self.p_target
-            )
+            vectors = utterances.embed(model)
+            start_scorer(model.scorer, vectors, speakers, recordings, plain, self.p_target)
         embeddings = self.utterances.embed(model)
         self._scores = score_trials(model.scorer, embeddings, self.trials)
         figures = verification_figures(self._scores, self.trials.target, self.p_target)

@@ -120,10 +120,16 @@ class WaveformExtractor(Extractor):
         filters = FilterBank(options.sample_frequency, options.num_filters, options.filters)
         super().__init__("waveform", options, 1, backbone.embedding_dim, filters.length)
         self.filters, self.backbone = filters, backbone
+        self.allows_half_products = backbone.allows_half_products
         if backbone.max_frames is not None:
             self.max_frames = filters.length + backbone.max_frames * filters.shift - 1
         if backbone.arch == "fixed-td":
             self.min_frames = filters.length + (backbone.min_frames - 1) * filters.shift
+
+    def check_length(self, length):
+        """Raise VoxarkError for a number of samples whose frames the backbone refuses."""
+        super().check_length(length)
+        self.backbone.check_length(self.filters.num_frames(max(length, self.filters.length)))
 
     def forward(self, x):
         """Embeddings (B, d) of samples (B, N) or (B, N, 1); shorter than a frame, they are lengthened."""
@@ -131,4 +137,6 @@ class WaveformExtractor(Extractor):
 
     def embed(self, x):
         """Embeddings (B, d) of samples (B, N, 1)."""
-        return self.backbone(self.filters(x[:, :, 0]))
+        with torch.autocast(x.device.type, enabled=False):  # the logarithm of a power needs its digits
+            features = self.filters(x[:, :, 0])
+        return self.backbone(features)

@@ -17,12 +17,14 @@ from voxark.metrics.roc import Roc, distinct_places, merged_hull, sum_softplus
 
 _ITEM = 8  # bytes of a score in the file
 _PAGE = 512  # scores of a last read in a search
+_MANY, _SMALL = 64, 1 << 17  # after so many runs a buffer of fewer scores doubles: time is quadratic in runs
 
 
 class ScoreSpill:
     """Collects scores of any number, and gives their measures.
 
     ``max_scores_in_memory``: scores held at a time, 8 bytes each; ``measures`` takes as much again, or twice.
+    Where that is less than a MiB and would cut the scores into very many runs, it grows to a MiB at most.
     ``directory``: of the temporary file, by default $TMPDIR or /tmp. A context manager: it closes the file.
     """
 
@@ -32,7 +34,7 @@ class ScoreSpill:
         self._buffer = np.empty(self.max_scores)  # targets from the left, nontargets from the right
         self._held = [0, 0]
         self._counts, self._nans = [0, 0], [0, 0]
-        self._file, self._runs = None, ([], [])
+        self._file, self._runs, self._num_spills = None, ([], []), 0
 
     def __enter__(self):
         return self
@@ -92,6 +94,10 @@ class ScoreSpill:
                 f"{error.strerror}; point $TMPDIR to a folder that has it"
             ) from None
         self._held = [0, 0]
+        self._num_spills += 1
+        if self._num_spills % _MANY == 0 and self.max_scores < _SMALL:
+            self.max_scores = min(2 * self.max_scores, _SMALL)
+            self._buffer = np.empty(self.max_scores)
 
     def measures(self):
         """The scores' measures, with the methods of Roc (EER, DCF, Cllr, minima, AUC, hull)."""

@@ -6,6 +6,7 @@ is executed. Bytes of tensors are checked by a checksum when they are read.
 
 import io
 import logging
+import pickle
 import random
 import zipfile
 
@@ -58,6 +59,8 @@ def load_state(path, restore_random=True, device="cpu"):
         raise VoxarkError(f"{path}: the checkpoint cannot be read: {error.strerror or error}") from None
     except Exception as error:  # zipfile, pickle and torch raise a dozen kinds for damaged files
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:120]
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "it holds more than tensors and plain values, which is not loaded"
         raise VoxarkError(
             f"{path}: no checkpoint, or a damaged one ({reason}): use an earlier one, or train anew"
         ) from None

@@ -262,7 +262,8 @@ class StatisticsPooling(nn.Module):
     """
 
     def forward(self, x):
-        """Pool over the last axis."""
+        """Pool over the last axis, in float32 at least."""
+        x = x.float() if x.dtype == torch.bfloat16 else x
         mean = x.mean(dim=-1, keepdim=True)
         variance = (x - mean).square().mean(dim=-1)  # torch.var_mean takes 2.5 times as long
         return torch.cat([mean.squeeze(-1), variance.clamp(min=VARIANCE_FLOOR).sqrt()], dim=1)
@@ -291,8 +292,10 @@ class AttentiveStatisticsPooling(nn.Module):
         return torch.softmax(self.outer(hidden), dim=2)
 
     def forward(self, x):
-        """Pool over time."""
+        """Pool over time, in float32 at least."""
         alpha = self.weights(x)
+        if x.dtype == torch.bfloat16:
+            alpha, x = alpha.float(), x.float()
         mean = (alpha * x).sum(dim=2)
         variance = (alpha * (x - mean[:, :, None]) ** 2).sum(dim=2)
         return torch.cat([mean, variance.clamp(min=VARIANCE_FLOOR).sqrt()], dim=1)
