@@ -199,13 +199,15 @@ stage_plda() {
 }
 
 stage_e2e() {
+  local short=
+  if [ "$own_data" = false ] && [ "$size" = tiny ]; then short="--num-epochs=3"; fi
   if [ "$have_torch" = false ]; then
     rm -rf "$dir/e2e" "$dir/e2e_test"
     echo "$0: WARNING: the end-to-end network is left out: $no_torch" >&2
     return
   fi
-  train_e2e.sh --nj "$nj" --cmd "$cmd" --train-config "$e2e_config" --train-opts "$e2e_size --srand=$seed $e2e_opts" --restart true \
-    "$data/train_fbank" "$dir/e2e"
+  train_e2e.sh --nj "$nj" --cmd "$cmd" --train-config "$e2e_config" --train-opts "--srand=$seed $short $e2e_opts" \
+    --restart true "$data/train_fbank" "$dir/e2e"
   extract_embeddings.sh --nj "$nj" --cmd "$cmd" "$dir/e2e" "$data/test_fbank" "$dir/e2e_test"
 }
 
@@ -301,8 +303,8 @@ run_stage ivector --title "i-vectors" --after gmm --options "$ivector_num_gauss 
   --reads "$root/conf/sliding_cmvn.conf" --makes "$dir/ivectors_train/vectors.scp $dir/ivectors_test/vectors.scp"
 run_stage plda --title "LDA, PLDA" --after "pool ivector" --options "$lda_dim $lda_shrinkage" \
   --makes "$dir/plda_mfcc/plda $dir/plda_fbank/plda $dir/plda_ivectors/plda"
-run_stage e2e --title "end-to-end network ($dir/e2e/log/train.log follows it)" --after vad \
-  --options "$seed $e2e_opts $have_torch" --reads "$e2e_config $root/conf/sliding_cmvn.conf" \
+run_stage e2e --title "end-to-end network" --after vad \
+  --options "$seed $size $e2e_opts $have_torch" --reads "$e2e_config $root/conf/sliding_cmvn.conf" \
   --makes "${have_torch/#true/$dir/e2e/final.pt $dir/e2e_test/vectors.scp}"
 run_stage score --title "scores" --after "gmm plda e2e" \
   --makes "$dir/scores_gmm_map/eer $dir/scores_fbank_lda_plda/eer $dir/scores_ivectors_lda_plda/eer"

@@ -29,27 +29,19 @@ class BackendStartOptions:
     """The back-end: its form and where it starts."""
 
     backend: Literal["dplda", "diagonal", "cosine", "snyder"] = option(
-        "dplda",
-        "How two embeddings are scored: discriminative PLDA, its diagonal form (NPLDA), scaled cosine, or "
-        "the "
-        "quadratic score of the first end-to-end networks",
-    )
+        "dplda", "How two embeddings are scored: discriminative PLDA, its diagonal form (NPLDA), scaled "
+                 "cosine, or the quadratic score of the first end-to-end networks")
     front_dim: int = option(
-        0,
-        "Dimensions that an affine map in front of the back-end keeps, started as LDA (0: no "
-        "map, centring alone)",
-    )
+        0, "Dimensions that an affine map in front of the back-end keeps, started as LDA (0: no map, "
+           "centring alone)")
     length_norm: bool = option(
-        True, "dplda, diagonal: scale the vectors to one length in front of the back-end"
-    )
+        True, "dplda, diagonal: scale the vectors to one length in front of the back-end")
     init_mean: str = option("", "Mean of embeddings to start the front from (compute-vec-mean)")
     init_lda: str = option("", "LDA matrix to start the front from (train-lda); sets --front-dim")
     init_plda: str = option("", "<Plda> to start dplda or diagonal from, of vectors as the front gives them")
     init_shrinkage: float = option(
-        0.2,
-        "Shrinkage of the within-speaker covariances that LDA and PLDA are estimated "
-        "with on first embeddings, 0 to 1",
-    )
+        0.2, "Shrinkage of the within-speaker covariances that LDA and PLDA are estimated with on first "
+             "embeddings, 0 to 1")
 
     def check(self):
         """VoxarkError for options that contradict each other."""
@@ -80,16 +72,30 @@ def start_scorer(scorer, x, labels, recordings, options, p_target):
     """
     x, labels = np.asarray(x, np.float64), np.asarray(labels)
     mean = tables.read_object("vec", options.init_mean) if options.init_mean else x.mean(axis=0)
-    scorer.front.init_(mean, _front_matrix(scorer, x - mean, labels, options))
+    if mean.shape != x.shape[1:]:
+        raise VoxarkError(f"{options.init_mean}: the mean has dimension {len(mean)}, the embeddings have "
+                          f"{x.shape[1]}")
+    try:
+        scorer.front.init_(mean, _front_matrix(scorer, x - mean, labels, options))
+    except VoxarkError as error:
+        raise VoxarkError(f"{options.init_lda or '--front-dim'}: {error}") from None
     if hasattr(scorer, "init_from_plda_"):
-        plda = (
-            tables.read_model("plda", options.init_plda, Plda.from_params)
-            if options.init_plda
-            else _estimated_plda(_through_front(scorer, x), labels, options.init_shrinkage)
-        )
+        _start_plda(scorer, x, labels, options)
+    recalibrate(scorer, x, labels, recordings, p_target)
+
+
+def _start_plda(scorer, x, labels, options):
+    """Set the scorer's form by the <Plda> of --init-plda, or by one of what its front makes of x (N,D)."""
+    if not options.init_plda:
+        plda = _estimated_plda(_through_front(scorer, x), labels, options.init_shrinkage)
         if plda is not None:
             scorer.init_from_plda_(plda)
-    recalibrate(scorer, x, labels, recordings, p_target)
+        return
+    try:
+        scorer.init_from_plda_(tables.read_model("plda", options.init_plda, Plda.from_params))
+    except VoxarkError as error:
+        named = str(error) if options.init_plda in str(error) else f"{options.init_plda}: {error}"
+        raise VoxarkError(named) from None
 
 
 def recalibrate(scorer, x, labels, recordings, p_target):

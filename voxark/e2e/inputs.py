@@ -129,4 +129,6 @@ def _script(name):
     spec = tables.parse_rspecifier(name)
     if spec.scp is None:
         raise VoxarkError(f"{name}: with --audio a script is expected, wav.scp or scp:wav.scp")
+    if "p" in spec.flags:
+        raise VoxarkError(f"{name}: with --audio every recording must be there: leave the flag p out")
     return spec.scp

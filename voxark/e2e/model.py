@@ -7,6 +7,7 @@ parameters (:mod:`voxark.nnet.checkpoint`): nothing in it is executed.
 import copy
 import json
 import os
+import re
 
 import torch
 from torch import nn
@@ -182,8 +183,15 @@ def config_near(names):
                       "*.pt to write parameters alone)")
 
 
+def check_folder_name(folder):
+    """VoxarkError for a name such as ark:x: arguments in another order would make odd folders."""
+    if re.match(r"(ark|scp)[a-z,]*:", folder):
+        raise VoxarkError(f"{folder}: a folder for the model is expected here, not a table")
+
+
 def save_model(folder, model):
     """Write config.json and final.pt into a folder, which is made if it is missing."""
+    check_folder_name(folder)
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:

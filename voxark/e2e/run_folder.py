@@ -19,7 +19,7 @@ import re
 import signal
 
 from voxark import tables
-from voxark.e2e.model import read_config, write_config, write_parameters
+from voxark.e2e.model import check_folder_name, read_config, write_config, write_parameters
 from voxark.errors import VoxarkError
 from voxark.io.outputs import Output, open_text_output
 from voxark.nnet.checkpoint import load_state, save_state
@@ -39,6 +39,7 @@ class RunFolder:
     def __init__(self, path, writes=True):
         self.path, self.writes = path.rstrip("/") or "/", writes
         self.state_path, self._written_epoch = self.file("state.pt"), None
+        check_folder_name(path)
         if writes:
             try:
                 os.makedirs(self.file("checkpoints"), exist_ok=True)

@@ -64,8 +64,8 @@ def _open_in(folder, feats_rspecifier, utt2spk_rspecifier, options, workers, fai
     state = folder.saved_state(options.run.resume)
     settings = options.settings()
     if state is not None:
-        of_options = {name: value for name, value in state["settings"].items() if not name.startswith("data ")}
-        check_same(of_options, settings)
+        saved = state["settings"].items()
+        check_same({name: value for name, value in saved if not name.startswith("data ")}, settings)
     old = named_model(options)
     takes_samples, rate = _kind_of_input(options, old)
     inputs = Inputs(feats_rspecifier, options.inputs, takes_samples, rate, options.dev.dev_feats,

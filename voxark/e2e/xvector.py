@@ -15,9 +15,9 @@ class XvectorExtractor(Extractor):
     """Frame layers of the published contexts, [mean, deviation] over time, norm, affine to the embedding.
 
     The embedding is what the first segment layer gives before its nonlinearity; the second belongs to the
-    classifier. Frame layers see 15 frames together; the input is normalised by constants. Behind many channels
-    or few speakers two options help: ``pool_input``, statistics of the normalised features beside those of
-    the last layer; ``dropout`` of statistics.
+    classifier. Frame layers see 15 frames together; the input is normalised by constants. Behind many
+    channels or few speakers two options help: ``pool_input``, statistics of the normalised features beside
+    those of the last layer; ``dropout`` of statistics.
     """
 
     def __init__(self, options):
