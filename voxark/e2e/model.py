@@ -185,7 +185,7 @@ def config_near(names):
 
 def check_folder_name(folder):
     """VoxarkError for a name such as ark:x: arguments in another order would make odd folders."""
-    if re.match(r"(ark|scp)[a-z,]*:", folder):
+    if re.match(r"(ark|scp)[a-z,]*:", os.fspath(folder)):
         raise VoxarkError(f"{folder}: a folder for the model is expected here, not a table")
 
 
