@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Prints the rspecifier of the features that the GMM systems work on: MFCC with deltas, less the mean of a sliding
-# window, voiced frames only. The options come from the model's folder, so that training, adaptation and scoring agree.
+# window (unless the model's sliding_cmvn.conf is `none`), voiced frames only. The options come from the model's folder,
+# so that training, adaptation and scoring agree.
 
 set -euo pipefail
 
@@ -24,6 +25,7 @@ for file in "$model/delta_order" "$model/sliding_cmvn.conf" "$data/feats.scp" "$
 done
 
 failed() { if [ -n "$log_dir" ]; then echo "--failed-list=$log_dir/failed.$1 "; fi; }
+cmvn="apply-cmvn-sliding $(failed cmvn)--config=$model/sliding_cmvn.conf ark:- ark:- |"
+if [ "$(<"$model/sliding_cmvn.conf")" = none ]; then cmvn=; fi
 echo "ark:add-deltas $(failed deltas)--delta-order=$(<"$model/delta_order") scp:$data/feats.scp ark:- |" \
-  "apply-cmvn-sliding $(failed cmvn)--config=$model/sliding_cmvn.conf ark:- ark:- |" \
-  "select-voiced-frames $(failed voiced)ark:- scp:$data/vad.scp ark:- |"
+  "${cmvn:+$cmvn }select-voiced-frames $(failed voiced)ark:- scp:$data/vad.scp ark:- |"

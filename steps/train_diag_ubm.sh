@@ -40,7 +40,8 @@ Options:
   --double <true|false>                     all products in double precision (default: $double)
   --srand <n>                               seed (default: $srand)
   --delta-order <n>                         derivatives added to the features (default: $delta_order)
-  --cmvn-config <file>                      options of apply-cmvn-sliding (default: conf/sliding_cmvn.conf)
+  --cmvn-config <file>                      options of apply-cmvn-sliding; conf/no_cmvn.conf does without
+                                            (default: conf/sliding_cmvn.conf)
   --cleanup <true|false>                    remove intermediate models and statistics (default: $cleanup)"
 . "$root/utils/parse_options.sh"
 . "$root/utils/step_lib.sh"

@@ -30,7 +30,8 @@ Options:
   --train-opts <options>      more options of train-e2e-verif, which win (default: none)
   --num-workers <n>           processes that train together on one machine, by torchrun (default: $num_workers)
   --gpu <true|false>          train on GPUs, one a worker (default: $gpu)
-  --cmvn-config <file>        options of apply-cmvn-sliding (default: conf/sliding_cmvn.conf)
+  --cmvn-config <file>        options of apply-cmvn-sliding; conf/no_cmvn.conf does without
+                              (default: conf/sliding_cmvn.conf)
   --cleanup <true|false>      remove the features when the training has ended (default: $cleanup)
   --restart <true|false>      remove a training that began with other options or input, and start anew
                               (default: $restart, which refuses)"

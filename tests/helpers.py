@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forking
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,10 +31,20 @@ def needs_data(name):
 
 
 def environment(**extra):
-    """The environment of path.sh for a subprocess."""
+    """The environment of path.sh for a subprocess; how many threads it has is its own affair.
+
+    Compiled modules are kept: the suite starts programs a thousand times.
+    """
     path = os.pathsep.join([str(ROOT / "bin"), str(ROOT / "steps"), str(ROOT / "utils"),
                             str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "LC_ALL": "C", **extra}
+    plain = {name: value for name, value in os.environ.items()
+             if not name.endswith("_NUM_THREADS") and name != "PYTHONDONTWRITEBYTECODE"}
+    return {**plain, "PATH": path, "PYTHONPATH": str(ROOT), "LC_ALL": "C", **extra}
+
+
+def forked_environment(with_torch=False, **extra):
+    """The same for recipes, whose Python programs are forked, all but the first run of each; see forking."""
+    return forking.forked_environment(environment(**extra), with_torch)
 
 
 def save_ark(path, table):
@@ -65,21 +76,25 @@ class Result:
         self.stderr = done.stderr.decode("utf-8", "replace")
 
 
-def run(program, *arguments, check=True, stdin=b"", cwd=None, env=None, timeout=120):
-    """Run a program of bin/; with ``check`` a failure fails the test and shows what the program said."""
-    command = [sys.executable, str(ROOT / "bin" / program), *map(str, arguments)]
-    done = Result(subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, env=env or environment(),
-                                 timeout=timeout))
+def run_script(path, *arguments, check=True, stdin=b"", cwd=None, env=None, timeout=120):
+    """Run a Python program in a process of its own, which is forked where it can be, as :func:`run` does."""
+    command = [str(path), *map(str, arguments)]
+    done = Result(forking.run(command, environment(), stdin=stdin, cwd=cwd, env=env or environment(), timeout=timeout))
     if check and done.returncode != 0:
         pytest.fail(f"{' '.join(command)}\nended with status {done.returncode}:\n{done.stderr}")
     assert "Traceback" not in done.stderr, done.stderr
     return done
 
 
-def shell(command, check=True, cwd=None, timeout=120):
+def run(program, *arguments, **options):
+    """Run a program of bin/; with ``check`` a failure fails the test and shows what the program said."""
+    return run_script(ROOT / "bin" / program, *arguments, **options)
+
+
+def shell(command, check=True, cwd=None, env=None, timeout=120):
     """Run a bash command with the programs on PATH, as after `. ./path.sh`."""
     done = Result(subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, cwd=cwd,
-                                 env=environment(), timeout=timeout))
+                                 env=env or environment(), timeout=timeout))
     if check and done.returncode != 0:
         pytest.fail(f"{command}\nended with status {done.returncode}:\n{done.stderr}")
     return done

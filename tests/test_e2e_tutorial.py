@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from helpers import ROOT, environment
+from helpers import ROOT, environment, forked_environment
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("torch")
@@ -42,7 +42,7 @@ def load(name):
 
 def recipe(*options, check=True):
     done = subprocess.run(
-        [str(RUN), *map(str, options)], capture_output=True, text=True, env=environment(), timeout=600
+        [str(RUN), *map(str, options)], capture_output=True, text=True, env=forked_environment(with_torch=True), timeout=600
     )
     assert "Traceback" not in done.stderr, done.stderr
     assert not check or done.returncode == 0, done.stdout + done.stderr

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from helpers import ROOT, environment, load_ark
+from helpers import ROOT, environment, forked_environment, load_ark
 
 pytest.importorskip("matplotlib")
 RUN, LOCAL = ROOT / "egs/lecture/run.sh", ROOT / "local/lecture"
@@ -19,7 +19,7 @@ NUM_PICTURES, NUM_STAGES = 18, 9
 
 def recipe(*options, check=True):
     done = subprocess.run(
-        [str(RUN), *map(str, options)], capture_output=True, text=True, env=environment(), timeout=300
+        [str(RUN), *map(str, options)], capture_output=True, text=True, env=forked_environment(), timeout=300
     )
     assert "Traceback" not in done.stderr, done.stderr
     if check:

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from helpers import ROOT, environment, shell
+from helpers import ROOT, environment, forked_environment, shell
 
 sys.path.insert(0, str(ROOT / "local" / "mini"))
 import espeak  # noqa: E402
@@ -29,7 +29,7 @@ def recipe(*options, check=True, cwd=None, **variables):
         [str(RUN), *map(str, options)],
         capture_output=True,
         text=True,
-        env=environment(**variables),
+        env=forked_environment(with_torch=True, **variables),
         cwd=cwd,
         timeout=200,
     )

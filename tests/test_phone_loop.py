@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from helpers import ROOT, environment, load_ark, needs_data, run, save_ark, shared_data, write_lines
+from helpers import ROOT, environment, forked_environment, load_ark, needs_data, run, save_ark, shared_data, write_lines
 from voxark.audio import write_wav
 from voxark.gmm.diag import DiagGmm
 from voxark.hmm.decode import align
@@ -258,7 +258,7 @@ def recipe(*options, check=True):
         [str(ROOT / "egs/timit_phones/run.sh"), *map(str, options)],
         capture_output=True,
         text=True,
-        env=environment(),
+        env=forked_environment(),
         timeout=300,
     )
     assert "Traceback" not in done.stderr

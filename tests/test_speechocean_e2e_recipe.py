@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT, environment, write_lines
+from helpers import ROOT, environment, forked_environment, write_lines
 from scipy.io import wavfile
 
 pytest.importorskip("torch")
@@ -41,7 +41,7 @@ def make_corpus(folder, name, num_speakers, first_speaker):
 
 def recipe(*words):
     return subprocess.run([str(ROOT / "egs/mini/speechocean762_e2e.sh"), *map(str, words)],
-                          capture_output=True, text=True, env=environment(), timeout=300)
+                          capture_output=True, text=True, env=forked_environment(with_torch=True), timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +69,12 @@ def run_twice(tmp_path_factory):
 def test_all_systems_on_all_lists(run_twice):
     _, first, rows, _, _ = run_twice
     found = {(row["system"], row["seed"], row["list"]) for row in rows}
-    lists, fused = ("speechocean762", "samegroup"), ("identification + i-vectors", "joint + i-vectors")
-    expected = {("i-vectors", "-", name) for name in lists}
+    lists = ("speechocean762", "samegroup")
+    mapped = [f"{system}{kind}" for system in ("identification", "joint") for kind in (" calibrated", " + i-vectors")]
+    expected = {(system, "-", name) for system in ("i-vectors", "i-vectors calibrated") for name in lists}
     expected |= {(system, "3", name) for system in ("identification", "joint")
                  for name in (*lists, "librispeech_mini", "timit_sample")}
-    expected |= {(system, "3", name) for system in fused for name in lists}
+    expected |= {(system, "3", name) for system in mapped for name in lists}
     assert found == expected and len(rows) == len(expected)
     assert all(0 <= float(row["eer"]) <= 0.6 and float(row["min_dcf"]) <= 1 for row in rows)
     assert first.stdout.splitlines()[0].split()[:3] == ["system", "trials", "seeds"]

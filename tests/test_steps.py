@@ -12,7 +12,7 @@ import wave
 
 import numpy as np
 import pytest
-from helpers import ROOT, environment
+from helpers import ROOT, environment, forked_environment
 
 from voxark import datadir, tables
 from voxark.datadir_check import check
@@ -89,7 +89,7 @@ def step(command, cwd, check=True, **env):
         text=True,
         cwd=cwd,
         timeout=100,
-        env=environment(OPENBLAS_NUM_THREADS="1", **env),
+        env=forked_environment(OPENBLAS_NUM_THREADS="1", **env),
     )
     assert "Traceback" not in done.stderr, done.stderr
     assert not check or done.returncode == 0, done.stdout + done.stderr

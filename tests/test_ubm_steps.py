@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import ROOT, environment
+from helpers import ROOT, environment, forked_environment
 
 from voxark import tables
 from voxark.gmm.em import UpdateOptions, e_step, m_step
@@ -29,7 +29,7 @@ def plain(tmp_path_factory):
 
 
 def step(command, cwd, plain=None, check=True):
-    env = environment(OPENBLAS_NUM_THREADS="1")
+    env = forked_environment(OPENBLAS_NUM_THREADS="1")
     if plain:
         env["PATH"] = f"{plain}:{env['PATH']}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=cwd, env=env,
@@ -109,6 +109,15 @@ def test_features_of_the_gmm_systems(tmp_path):
         x = list(reader)
     assert x[0][1].shape[1] == 6
     check_iteration(read_gmm(f"{tmp_path}/diag/0.dubm"), read_gmm(f"{tmp_path}/diag/1.dubm"), x, True)
+
+
+def test_features_without_mean_normalisation(tmp_path):
+    make(tmp_path)
+    step(f"{DIAG} --nj 1 --num-iters 1 --cmvn-config {ROOT}/conf/no_cmvn.conf d 2 diag", tmp_path)
+    pipe = step("gmm_features.sh diag d", tmp_path).stdout.strip()
+    step(f"copy-feats '{pipe}' ark:all.ark; add-deltas --delta-order=1 scp:d/feats.scp ark:- |"
+         " select-voiced-frames ark:- scp:d/vad.scp ark:plain.ark", tmp_path)
+    assert "cmvn" not in pipe and (tmp_path / "all.ark").read_bytes() == (tmp_path / "plain.ark").read_bytes()
 
 
 def test_full_model_starts_from_the_diagonal_one_and_is_better(trained):

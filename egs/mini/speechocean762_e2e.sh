@@ -22,13 +22,13 @@ e.g.: $0 --precision bf16 ../shared/data exp/speechocean762_e2e
   other speeds (e2e_identification.conf), then that network and its discriminative PLDA together (e2e_joint.conf);
   for each <name> of --systems the options are in e2e_<name>.conf, and all but the first start from the first's model.
   Writes <exp-dir>/seed<n>/<system> (the models), <exp-dir>/results.csv and results.txt. A training that has ended is
-  not done again, one that was stopped goes on.
+  not done again, one that was stopped goes on. Lines \`<name> calibrated' and \`<name> +
+  i-vectors' map the scores of speechocean762 by logistic regression, in which no speaker of a trial has a part.
 Options:
   --seeds \"<n> ...\"       seeds (default: $seeds)
   --systems \"<name> ...\"  (default: $systems)
   --ivectors <scores>     scores for speechocean762's trials to fuse with, such as cohort_train/ivectors/scores.plda.raw
-                          of speechocean762_vectors.sh: by logistic regression, in which no speaker of a trial has a
-                          part (default: no fusion)
+                          of speechocean762_vectors.sh (default: no fusion)
   --train-opts <options>  of train-e2e-verif, which win over the files'; another <exp-dir> for others (default: none)
   --precision <p>         of training: bf16 is faster where the processor has it (default: $precision)
   --num-threads <n>       of training (default: $num_threads)
@@ -88,21 +88,25 @@ test_system() {
   with_samegroup "$2" "$3" "$1/speechocean762/scores"
 }
 
-with_samegroup() { line "$1" "$2" samegroup "$3" "$source/speechocean762/test/trials_samegroup"; }
+with_samegroup() { line "$1" "$2" samegroup "$3" "$test/trials_samegroup"; }
 
-# fused_with_ivectors <system> <seed> <scores>
-fused_with_ivectors() {
-  local out=$exp/seed$2/$1/fused
-  quietly "$exp/seed$2/$1/log" fuse-scores --cross-validate=5 --train-trials="$source/speechocean762/test/trials" \
-    --utt2spk="$source/speechocean762/test/utt2spk" "$out" "$3" "$ivectors"
-  line "$1 + i-vectors" "$2" speechocean762 "$out" "$source/speechocean762/test/trials"
-  with_samegroup "$1 + i-vectors" "$2" "$out"
+# mapped <title> <seed> <out> <command...>: results of the scores that the command writes to <out>
+mapped() {
+  local title=$1 seed=$2 out=$3
+  shift 3
+  quietly "${out%/*}/log" "$@"
+  line "$title" "$seed" speechocean762 "$out" "$test/trials"
+  with_samegroup "$title" "$seed" "$out"
 }
 
+test=$source/speechocean762/test
+# Logistic regression in which no speaker of a trial has a part.
+crosswise=(--cross-validate=5 --train-trials="$test/trials" --utt2spk="$test/utt2spk")
 echo "system,seed,list,eer,min_dcf,act_dcf,cllr,min_cllr" >"$exp/results.csv.partial"
 if [ -n "$ivectors" ]; then
-  line i-vectors - speechocean762 "$ivectors" "$source/speechocean762/test/trials"
+  line i-vectors - speechocean762 "$ivectors" "$test/trials"
   with_samegroup i-vectors - "$ivectors"
+  mapped "i-vectors calibrated" - "$exp/ivectors" calibrate-scores "${crosswise[@]}" "$ivectors" "$exp/ivectors"
 fi
 first=${systems%% *}
 for seed in $seeds; do
@@ -114,7 +118,11 @@ for seed in $seeds; do
       --num-threads="$num_threads" --device="$device" --resume "${start[@]}" \
       --audio --fbank-config="$root/conf/fbank.conf" "${options[@]}" "$train/wav.scp" "ark:$train/utt2spk" "$model"
     test_system "$model" "$system" "$seed"
-    if [ -n "$ivectors" ]; then fused_with_ivectors "$system" "$seed" "$model/speechocean762/scores"; fi
+    scores=$model/speechocean762/scores
+    mapped "$system calibrated" "$seed" "$model/calibrated" calibrate-scores "${crosswise[@]}" "$scores" "$model/calibrated"
+    if [ -n "$ivectors" ]; then
+      mapped "$system + i-vectors" "$seed" "$model/fused" fuse-scores "${crosswise[@]}" "$model/fused" "$scores" "$ivectors"
+    fi
   done
 done
 mv "$exp/results.csv.partial" "$exp/results.csv"
