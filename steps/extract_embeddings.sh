@@ -8,8 +8,6 @@ nj=4
 cmd=run.py
 gpu=false
 chunk_frames=0
-subsample=1
-num_iters=1  # em_lib.sh checks them
 help_message="Usage: $0 [options] <model-dir> <data-dir> <exp-dir>
 e.g.: $0 --nj 8 exp/xvector data/test exp/embeddings_test
   <model-dir> comes from train_e2e.sh; <data-dir> has feats.scp and vad.scp. Writes <exp-dir>/vectors.scp, for score.sh
@@ -21,6 +19,7 @@ Options:
   --chunk-frames <n>    cut longer utterances in chunks of so many frames, whose embeddings are averaged
                         (default: $chunk_frames, never)"
 . "$root/utils/parse_options.sh"
+subsample=1 num_iters=1  # of em_lib.sh; they are no options of this step
 . "$root/utils/step_lib.sh"
 . "$root/utils/em_lib.sh"
 if [[ $# -ne 3 ]]; then

@@ -8,7 +8,6 @@ nj=4
 cmd=run.py
 max_count=0
 subsample=1
-num_iters=1  # em_lib.sh checks it
 help_message="Usage: $0 [options] <extractor-dir> <data-dir> <exp-dir>
 e.g.: $0 --nj 8 exp/extractor data/test exp/ivectors_test
   <extractor-dir> comes from train_ivector_extractor.sh; <data-dir> has feats.scp and vad.scp. Writes
@@ -20,6 +19,7 @@ Options:
   --max-count <n>    scale the posteriors of longer utterances down to this sum (default: $max_count, no limit)
   --subsample <n>    use every n-th frame (default: $subsample)"
 . "$root/utils/parse_options.sh"
+num_iters=1  # of em_lib.sh; it is no option of this step
 . "$root/utils/step_lib.sh"
 . "$root/utils/em_lib.sh"
 if [[ $# -ne 3 ]]; then

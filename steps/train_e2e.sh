@@ -15,8 +15,6 @@ gpu=false
 cmvn_config=$root/conf/sliding_cmvn.conf
 cleanup=true
 restart=false
-subsample=1
-num_iters=1  # em_lib.sh checks them
 help_message="Usage: $0 [options] <data-dir> <exp-dir>
 e.g.: $0 --nj 8 --train-opts '--arch=xvector --loss=joint --num-epochs=30' data/train exp/xvector
   <data-dir> has feats.scp, vad.scp and utt2spk. Writes <exp-dir>/final.pt and config.json, the best model, metrics.jsonl
@@ -36,6 +34,7 @@ Options:
   --restart <true|false>      remove a training that began with other options or input, and start anew
                               (default: $restart, which refuses)"
 . "$root/utils/parse_options.sh"
+subsample=1 num_iters=1  # of em_lib.sh; they are no options of this step
 . "$root/utils/step_lib.sh"
 . "$root/utils/em_lib.sh"
 if [[ $# -ne 2 ]]; then

@@ -515,14 +515,18 @@ def test_wrong_rate(files):
 
 
 def test_failing_pipes(files):
-    for command in (
-        "false |",
-        f"cat {files}/absent.wav |",
-        f"cat {files}/plain.wav; exit 3 |",
-        "nosuchprogram |",
+    for command, words in (
+        ("false |", "status 1"),
+        (f"cat {files}/absent.wav |", "status 1"),
+        (f"cat {files}/plain.wav; exit 3 |", "status 3"),
+        (f"cat {files}/cut.wav; exit 3 |", "status 3"),
+        (f"head -c 5 {files}/plain.wav; kill -9 $$ |", "ended by signal 9"),
+        ("nosuchprogram |", "status 127 (no such program?)"),
+        ("true |", "the audio file is empty"),
     ):
         result = compute(files, [f"a {command}"], check=False)
-        assert result.returncode == 1 and "ERROR" in result.stderr, command
+        (error,) = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
+        assert result.returncode == 1 and f"a: {command}: " in error and error.endswith(words), command
     result = compute(files, [f"a cat {files}/plain.wav |"], "--allow-pipes=false", check=False)
     assert result.returncode == 1 and "pipe" in result.stderr
 

@@ -17,7 +17,7 @@ from voxark.e2e.waveforms import WaveformFeatures, Waveforms
 from voxark.errors import VoxarkError
 from voxark.feat.fbank import FbankOptions
 from voxark.feat.resample import resample
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 
 RATE = 8000
 

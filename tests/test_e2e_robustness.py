@@ -17,20 +17,21 @@ from test_train_e2e import (  # noqa: E402
 from voxark.e2e import start as starting  # noqa: E402
 from voxark.e2e.architectures import ExtractorOptions, WaveformOptions  # noqa: E402
 from voxark.e2e.batches import BatchOptions, BatchSampler, TrainingSet  # noqa: E402
-from voxark.e2e.board import open_board  # noqa: E402
 from voxark.e2e.chunks import FeatureReader  # noqa: E402
 from voxark.e2e.exact_gradient import exact_step, plain_step, verify  # noqa: E402
 from voxark.e2e.extractors import build_extractor, embed_in_chunks, initialise_norms  # noqa: E402
 from voxark.e2e.losses import triplet_loss  # noqa: E402
-from voxark.e2e.model import load_model, read_config, write_config  # noqa: E402
+from voxark.e2e.model import E2eModel, load_model  # noqa: E402
 from voxark.e2e.options import TrialWeightOptions  # noqa: E402
-from voxark.e2e.run_folder import RunFolder  # noqa: E402
+from voxark.e2e.run_folder import E2eRunFolder  # noqa: E402
 from voxark.e2e.scorers import build_scorer  # noqa: E402
 from voxark.e2e.speakers import DevOptions, DevTrials, all_pairs  # noqa: E402
 from voxark.e2e.training import open_training  # noqa: E402
 from voxark.e2e.trial_weights import dev_drawer  # noqa: E402
 from voxark.errors import VoxarkError  # noqa: E402
+from voxark.nnet.board import open_board  # noqa: E402
 from voxark.nnet.checkpoint import load_state, save_state  # noqa: E402
+from voxark.nnet.model_folder import read_config, write_config  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -377,7 +378,7 @@ def test_equal_scores_are_made_small_ones():
 def test_a_model_without_a_state_is_not_written_over(data, tmp_path):
     folder = tmp_path / "m"
     train(data, folder, num_epochs=1)
-    config = read_config(str(folder / "config.json"))
+    config = read_config(str(folder / "config.json"), E2eModel)
     (folder / "state.pt").unlink()
     write_config(str(folder / "config.json"), {**config, "epoch": 1})
     before = (folder / "final.pt").read_bytes()
@@ -402,7 +403,7 @@ def test_checkpoints_of_another_kind(data, tmp_path):
         out.writestr("a", "b")
     with pytest.raises(VoxarkError, match="no checkpoint, or a damaged one"):
         load_state(str(tmp_path / "x.pt"))
-    config = read_config(str(folder / "config.json"))
+    config = read_config(str(folder / "config.json"), E2eModel)
     config["arch_options"]["channels"] = 1 << 30
     write_config(str(folder / "config.json"), config)
     with pytest.raises(VoxarkError, match="config.json: the networks that it describes cannot be made"):
@@ -451,7 +452,7 @@ def test_programs_refuse_pipes_and_take_files_of_options(data, tmp_path):
     lines = ["--channels=24  # wide", *words(num_epochs=0)[1:]]
     (tmp_path / "conf").write_text("\n".join(lines))
     run("train-e2e-verif", f"--config={tmp_path}/conf", "--embedding-dim=12", *data, tmp_path / "n")
-    found = read_config(str(tmp_path / "n/config.json"))["arch_options"]
+    found = read_config(str(tmp_path / "n/config.json"), E2eModel)["arch_options"]
     assert (found["channels"], found["embedding_dim"]) == (24, 12)
 
 
@@ -485,7 +486,7 @@ def test_development_chunks_of_meta_weights():
 
 def test_boards_go_on_behind_a_kill(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    folder = RunFolder(str(tmp_path / "m"))
+    folder = E2eRunFolder(str(tmp_path / "m"))
     add = open_board(folder, True)
     for epoch in range(3):
         add({"epoch": epoch, "eer": 0.5 - 0.1 * epoch, "verdict": "best"})

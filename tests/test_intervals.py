@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 from voxark.metrics.intervals import (
     IntervalOptions,
     bounds_if_constant,

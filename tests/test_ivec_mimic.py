@@ -25,7 +25,7 @@ from voxark.e2e.init_penalty import InitPenalty, parse_penalties  # noqa: E402
 from voxark.e2e.inputs import InputOptions  # noqa: E402
 from voxark.e2e.ivec_mimic_options import LayerOptions, MimicOptions  # noqa: E402
 from voxark.e2e.ivec_mimic_start import System, UtteranceSample, exact_model, mimic_model  # noqa: E402
-from voxark.e2e.model import load_model, save_model  # noqa: E402
+from voxark.e2e.model import load_model  # noqa: E402
 from voxark.e2e.spec_augment import SpecAugmentOptions  # noqa: E402
 from voxark.e2e.speakers import DevOptions  # noqa: E402
 from voxark.e2e.training import open_training  # noqa: E402
@@ -38,6 +38,7 @@ from voxark.ivector.baum_welch import Scatter, baum_welch  # noqa: E402
 from voxark.ivector.e_step import EStep, accumulate  # noqa: E402
 from voxark.ivector.extractor import ExtractorOptions, initial_extractor  # noqa: E402
 from voxark.ivector.m_step import EstimationOptions, m_step  # noqa: E402
+from voxark.nnet.model_folder import save_model  # noqa: E402
 from voxark.ivector.utterances import ExtractionOptions  # noqa: E402
 
 torch.set_num_threads(1)

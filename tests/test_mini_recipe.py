@@ -248,6 +248,21 @@ def test_steps_explain_themselves(step):
     assert wrong.returncode == 1 and "e.g.:" in wrong.stderr
 
 
+@pytest.mark.parametrize(
+    "step, option",
+    [
+        ("train_e2e.sh", "subsample"),
+        ("train_e2e.sh", "num-iters"),
+        ("extract_embeddings.sh", "subsample"),
+        ("extract_embeddings.sh", "num-iters"),
+        ("extract_ivectors.sh", "num-iters"),
+    ],
+)
+def test_what_steps_share_is_no_option_of_all(step, option, tmp_path):
+    done = shell(f"{step} --{option} 2 a b c", cwd=tmp_path, check=False)
+    assert done.returncode == 1 and f"unknown option --{option}" in done.stderr
+
+
 @pytest.mark.parametrize("folder, reason", [("'a b'", "blanks"), ("JOB", "the word JOB"), ("'a;b'", "the shell")])
 def test_score_refuses_paths_that_jobs_cannot_have(folder, reason, tmp_path):
     (tmp_path / "trials").write_text("a b target\n")
@@ -369,7 +384,7 @@ set -euo pipefail
 . {root}/utils/stages.sh
 stage_one() {{ echo one >>ran; {one} cat input >a; }}
 stage_two() {{ echo two >>ran; cat a >b; }}
-stages_begin stamps {first} {last} {force}
+stages_begin stamps {first} {last} {force} results
 run_stage one --options "{options}" --reads input --makes a
 run_stage two --title "the second" --after one --makes b
 """
@@ -413,6 +428,28 @@ def test_a_failed_stage_is_named_and_runs_again(stages):
     ran, done = stages(one="kill -9 $$;", check=False)
     assert ran == ["one"] and done.returncode != 0
     assert stages() == ["one", "two"]
+
+
+def test_results_of_an_earlier_run_go_when_a_stage_runs(stages):
+    results = stages.folder / "results"
+    stages()
+    results.write_text("old\n")
+    assert stages() == [] and results.read_text() == "old\n"
+    ran, _ = stages(one="false;", check=False)
+    assert ran == ["one"] and not results.exists()
+    assert stages() == ["one", "two"]
+    results.write_text("old\n")
+    assert stages(first=2, force="true") == ["two"] and not results.exists()
+
+
+@pytest.mark.parametrize(
+    "recipe, results",
+    [("mini", "results.txt"), ("timit_phones", "results.txt"), ("e2e_tutorial", "index.html"), ("lecture", "index.html")],
+)
+def test_recipes_remove_what_they_print_the_path_of(recipe, results):
+    text = (ROOT / "egs" / recipe / "run.sh").read_text()
+    (begin,) = re.findall(r"^stages_begin .*", text, re.MULTILINE)
+    assert begin.endswith(f' "$dir/{results}"') and f'--makes "$dir/{results}"' in text
 
 
 @pytest.mark.skipif(not shutil.which("flock"), reason="flock is not installed")

@@ -548,6 +548,32 @@ def test_p_reads_a_broken_archive_as_far_as_it_can(folder):
     assert not (folder / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "name, relative",
+    [
+        ("wav/missing", True),
+        ("wav/missing:17", True),
+        ("missing[0:3]", True),
+        ("{here}/missing", False),  # where it is looked for is plain
+        ("whole:99999", False),  # it is there
+        ("ark:missing", False),  # no path at all
+        ("cat missing |", False),
+        ("| cat", False),
+    ],
+)
+def test_what_relative_paths_of_a_script_count_from(name, relative, folder):
+    write_archive(folder / "whole", "mat", "binary")
+    (folder / "x.scp").write_text(f"a {name.format(here=folder)}\n")
+    hint = f"No such file or directory (relative paths count from the current folder, {folder})"
+    _, error = read_partly("mat", "scp:x.scp")
+    with tables.open_random("mat", "scp:x.scp") as table, pytest.raises(VoxarkError) as found:
+        table["a"]
+    assert str(error) == str(found.value) and str(error).startswith("a: ")
+    assert str(error).endswith(hint) == relative and ("relative paths" in str(error)) == relative
+    with pytest.raises(VoxarkError, match="No such file or directory$"):
+        tables.read_object("mat", "missing")  # an argument of a program
+
+
 # ------------------------------------------------------------------------------------ programs and the system
 
 

@@ -24,8 +24,8 @@ from voxark.e2e.chunks import NormalizeOptions  # noqa: E402
 from voxark.command_line import read_options  # noqa: E402
 from voxark.e2e.inputs import InputOptions  # noqa: E402
 from voxark.feat.fbank import FbankOptions  # noqa: E402
-from voxark.e2e.model import load_model, read_parameters  # noqa: E402
-from voxark.e2e.run_folder import RunFolder, StopRequest, check_same  # noqa: E402
+from voxark.e2e.model import load_model  # noqa: E402
+from voxark.e2e.run_folder import E2eRunFolder  # noqa: E402
 from voxark.e2e.spec_augment import SpecAugmentOptions  # noqa: E402
 from voxark.e2e.speakers import (  # noqa: E402
     DevOptions,
@@ -40,6 +40,9 @@ from voxark.e2e.training import open_training  # noqa: E402
 from voxark.e2e.validation import drawn_utterances, score_trials, verification_figures  # noqa: E402
 from voxark.errors import VoxarkError  # noqa: E402
 from voxark.nnet.checkpoint import load_state  # noqa: E402
+from voxark.nnet.model_folder import read_parameters  # noqa: E402
+from voxark.nnet.run_folder import check_same  # noqa: E402
+from voxark.nnet.stop_request import StopRequest  # noqa: E402
 
 GROUPS = {
     "extractor": ExtractorOptions,
@@ -507,11 +510,11 @@ def test_what_cannot_go_on_is_refused(data, tmp_path):
 
 
 def test_two_runs_cannot_share_a_folder(tmp_path):
-    held = RunFolder(str(tmp_path / "m"))
+    held = E2eRunFolder(str(tmp_path / "m"))
     with pytest.raises(VoxarkError, match="another process"):
-        RunFolder(str(tmp_path / "m"))
+        E2eRunFolder(str(tmp_path / "m"))
     held.close()
-    RunFolder(str(tmp_path / "m")).close()
+    E2eRunFolder(str(tmp_path / "m")).close()
 
 
 def test_check_same_and_second_signals():

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Stages of a recipe that are skipped when they have been finished with the same inputs and options. To be sourced.
 #
-#   stages_begin exp/mydata/.stages "$stage" "$stop_stage" "$force"
+#   stages_begin exp/mydata/.stages "$stage" "$stop_stage" "$force" exp/mydata/results.txt
 #   stage_features() { make_mfcc.sh --nj "$nj" data/train; }
 #   run_stage features --title "MFCC" --after "corpus" --options "$mfcc_opts" \
 #     --reads "conf/mfcc.conf data/train/wav.scp" --makes data/train/feats.scp
@@ -10,7 +10,8 @@
 # of the contents of the files of --reads, and of the fingerprints of the stages of --after. It is written when the
 # stage has succeeded, and the stage is skipped while it is the same and the files of --makes are there. Lists are
 # separated by white space. A stage that was killed has no fingerprint and runs again. Numbers count from 1. What a
-# stage prints on standard output goes to NAME.log beside the fingerprint.
+# stage prints on standard output goes to NAME.log beside the fingerprint. As soon as a stage runs, the results of an
+# earlier run are removed, so that they do not pass for those of a run that fails.
 
 declare -A _stage_fingerprint=()
 _stage_number=0
@@ -26,9 +27,10 @@ hold_folder() {
   fi
 }
 
-# stages_begin <folder of the fingerprints> <first stage> <last stage> <true: run finished stages again>
+# stages_begin <folder of the fingerprints> <first stage> <last stage> <true: run finished stages again> [<results>...]
 stages_begin() {
   _stage_dir=$1 _stage_first=$2 _stage_last=$3 _stage_force=$4
+  _stage_results=("${@:5}")
   mkdir -p "$_stage_dir"
   hold_folder "$(dirname "$_stage_dir")" "$_stage_dir/lock"
   trap _stage_say_what_failed EXIT
@@ -92,7 +94,7 @@ run_stage() {
     return 0
   fi
   echo "stage $_stage_number: $_title"
-  rm -f "$_stage_dir/$_name"
+  rm -f -- "$_stage_dir/$_name" ${_stage_results[@]+"${_stage_results[@]}"}
   _stage_running="$_stage_number ($_title)"
   "stage_$_name" >"$_stage_dir/$_name.log"
   _stage_running=

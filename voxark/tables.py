@@ -20,7 +20,7 @@ from voxark.io.kinds import KINDS, read_value, value_parts
 from voxark.io.specifiers import (  # noqa: F401 - is_specifier is part of this interface
     KeyOrder, apply_range, is_specifier, parse_rspecifier, parse_wspecifier, read_script, script_lines,
     split_range)
-from voxark.io.streams import BadValue, Output, open_input, open_text_output, split_offset
+from voxark.io.streams import BadValue, Output, open_input, open_text_output, split_offset, where_from
 from voxark.io.vector_runs import read_run
 
 logger = logging.getLogger(__name__)
@@ -47,8 +47,9 @@ def read_model(kind, rxfilename, make):
 class _ObjectFiles:
     """Reads objects, and keeps the last file open: the entries of a script mostly lie in the same archive."""
 
-    def __init__(self):
+    def __init__(self, of_script=False):
         self._source = self._path = None
+        self._of_script = of_script
 
     def read(self, kind, rxfilename):
         """Read one object of a kind."""
@@ -56,7 +57,7 @@ class _ObjectFiles:
         path, offset = split_offset(name)
         if path != self._path or self._source is None:
             self.close()
-            self._source, self._path = open_input(name), path
+            self._source, self._path = self._open(name), path
         else:
             self._source.seek(offset)
         try:
@@ -67,6 +68,13 @@ class _ObjectFiles:
         if self._source.size is None:
             self.close()  # what is no regular file is read once
         return value if cut is None else apply_range(value, cut, rxfilename)
+
+    def _open(self, name):
+        try:
+            return open_input(name)
+        except VoxarkError as error:
+            hint = where_from(name.strip()) if self._of_script else ""
+            raise VoxarkError(f"{error}{hint}") from None
 
     def close(self, failed=False):
         """Close the file that is open, if any."""
@@ -194,7 +202,7 @@ class SequentialReader:
                 yield key, value
 
     def _script(self):
-        with _ObjectFiles() as files:
+        with _ObjectFiles(of_script=True) as files:
             for key, name in script_lines(self.source):
                 try:
                     self.order.check(key)
@@ -241,7 +249,8 @@ class RandomReader:
         self._values, self._last_asked, self._last_read = {}, "", ""
         if self.spec.scp is not None:
             self.name, self.skipped, self._reader = self.spec.scp, [], None
-            self._names, self._files = dict(read_script(self.name, "s" in self.spec.flags)), _ObjectFiles()
+            self._names = dict(read_script(self.name, "s" in self.spec.flags))
+            self._files = _ObjectFiles(of_script=True)
         else:
             self._reader = SequentialReader(kind, rspecifier)
             self.name, self.skipped = self._reader.source.name, self._reader.skipped

@@ -303,7 +303,7 @@ toy() {
 
 shared="$local_dir/world.py $local_dir/spread.py $local_dir/simulated_losses.py $root/voxark/report/drawing.py"
 shared+=" $root/voxark/report/rows.py $root/voxark/trials/blue.py"
-stages_begin "$dir/.stages" "$stage" "$stop_stage" "$force"
+stages_begin "$dir/.stages" "$stage" "$stop_stage" "$force" "$dir/index.html"
 toy densities "identification and verification error" 01_densities "$seed $draws" toy_densities
 toy triplets "triplets" 02_triplets "$seed $draws" toy_triplets
 toy weights "weights of trials" 03_weights "" blue_weights

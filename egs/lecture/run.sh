@@ -210,7 +210,7 @@ stage_page() {
   "$local_dir/make_page.py" "${quiet[@]}" --format="$format" "$pictures" "$dir/index.html"
 }
 
-stages_begin "$dir/.stages" "$stage" "$stop_stage" "$force"
+stages_begin "$dir/.stages" "$stage" "$stop_stage" "$force" "$dir/index.html"
 run_stage data --title "data" --options "$seed ${sizes[*]}" --reads "$local_dir/make_data.py $local_dir/models.py" \
   --makes "$data/gmm1d/feats $data/gmm2d/feats $data/hmm/feats $data/plda/trials_all"
 run_stage mixtures --title "mixtures" --after data --makes "$dir/mixtures/gmm1d.grid $dir/mixtures/gmm2d.feats"

@@ -280,7 +280,7 @@ audio_state() {
   done | sha256sum
 }
 
-stages_begin "$dir/.stages" "$stage" "$stop_stage" "$force"
+stages_begin "$dir/.stages" "$stage" "$stop_stage" "$force" "$dir/results.txt"
 if [ "$own_data" = true ]; then
   run_stage data --title "data directories" --options "$train $test $trials $enroll_map" --makes "$data/trials" \
     --reads "$trials $enroll_map $train/wav.scp $train/utt2spk $train/segments $test/wav.scp $test/utt2spk

@@ -376,7 +376,7 @@ conditions=clean
 if [ -n "$noise" ]; then conditions="clean $snrs"; fi
 phone_options="$srand $cmvn $num_gauss $num_iters $num_realign"
 programs="$root/bin/train-hmm-em $root/bin/align-hmm $(echo "$local"/*.py "$root"/voxark/hmm/*.py)"
-stages_begin "$dir/.stages" "$stage" "$stop_stage" "$force"
+stages_begin "$dir/.stages" "$stage" "$stop_stage" "$force" "$dir/results.txt"
 run_stage data --title "data directories" --options "$data" --makes "$dir/data/test/wav.scp" \
   --reads "$data/train/wav.scp $data/train/phones.ctm $data/test/wav.scp $data/test/phones.ctm"
 run_stage mfcc --title "MFCC" --after data --reads "$here/mfcc.conf" \

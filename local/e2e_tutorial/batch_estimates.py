@@ -21,7 +21,7 @@ from simulated_losses import TrialsOfCounts
 from spread import Mean
 from voxark.e2e.batch_weights import SpeakerDraw, batch_weights
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 from voxark.report.drawing import BLUE, COMPONENTS, INK, MUTED, ORANGE, picture
 from voxark.report.rows import write_rows
 from voxark.trials.blue import nontarget_classes, target_classes

@@ -19,7 +19,7 @@ import numpy as np
 from simulated_losses import TrialsOfCounts
 from spread import variance_with_error
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 from voxark.report.drawing import BLUE, MUTED, ORANGE, picture
 from voxark.report.rows import write_rows
 from voxark.trials.blue import list_weights

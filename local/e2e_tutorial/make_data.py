@@ -19,7 +19,7 @@ import numpy as np
 
 from voxark import tables
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 from voxark.io.streams import open_text_output
 from world import draw_counts, make_world
 

@@ -18,7 +18,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 from voxark.report.drawing import BLUE, COMPONENTS, INK, ORANGE, picture
 from voxark.report.rows import write_rows
 

@@ -22,7 +22,7 @@ from voxark.backend.dplda_form import start_from
 from voxark.backend.dplda_train import DpldaTrainingOptions, train_dplda
 from voxark.backend.plda_em import PldaTrainingOptions, train_plda
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 from voxark.report.rows import write_rows
 from voxark.trials.correlations import Correlations
 from voxark.trials.dplda_inputs import blue_weights

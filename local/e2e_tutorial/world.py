@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from voxark.backend.plda import Plda
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 
 DIM = 12
 SPEAKER_DIM = 8

@@ -36,7 +36,7 @@ from models import (
 from reading import covariances
 from voxark import tables
 from voxark.gmm.full import FullGmm
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 from voxark.hmm.model import write_hmm
 from voxark.io.streams import open_text_output
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from voxark.backend.plda_info import expected_eer, llr_forms, probability_below
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 from voxark.metrics.intervals import IntervalOptions, confidence
 from voxark.metrics import OperatingPoint, Roc
 from voxark.metrics.paired import paired_difference

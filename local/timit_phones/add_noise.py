@@ -19,7 +19,7 @@ import numpy as np
 from voxark import tables
 from voxark.audio import select_channel
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 
 NUM_TRIES = 20
 

@@ -7,7 +7,7 @@ model that was trained on the trials without any speaker of either group: K(K+1)
 import numpy as np
 
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 
 
 def speaker_groups(names, num_groups, srand):

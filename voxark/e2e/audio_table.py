@@ -13,7 +13,7 @@ from voxark import datadir, tables
 from voxark.audio import select_channel
 from voxark.errors import VoxarkError
 from voxark.io.specifiers import read_script
-from voxark.io.streams import split_offset
+from voxark.io.streams import where_from
 
 
 class AudioTable:
@@ -78,7 +78,7 @@ class AudioTable:
         try:
             rate, number = _rate_and_length(name)
         except VoxarkError as error:
-            raise VoxarkError(f"{key}: {error}{_where_from(name)}") from None
+            raise VoxarkError(f"{key}: {error}{where_from(name)}") from None
         self.rate = self.rate or rate
         if rate != self.rate:
             raise VoxarkError(f"{key}: {name}: {rate} Hz, but {self.rate} Hz are expected: convert it first")
@@ -98,14 +98,6 @@ def _find(name, folders):
         return name
     paths = (os.path.join(folder, name) for folder in folders)
     return next((path for path in paths if os.path.exists(path)), name)
-
-
-def _where_from(name):
-    """For the message about an entry that cannot be read: what a relative path counts from."""
-    path = split_offset(name)[0]
-    if name.endswith("|") or name == "-" or os.path.isabs(path) or os.path.exists(path):
-        return ""
-    return f" (relative paths count from the current folder, {os.getcwd()})"
 
 
 def _open_wave(name):

@@ -15,7 +15,7 @@ import numpy as np
 from voxark.e2e.audio_table import AudioTable
 from voxark.errors import VoxarkError
 from voxark.feat.resample import NUM_ZEROS, resample
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 from voxark.options import option
 
 EARLY_BEFORE, EARLY_BEHIND = (

@@ -18,7 +18,7 @@ import numpy as np
 
 from voxark.e2e.batch_plan import BatchPlan
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 from voxark.options import option
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from voxark.checks import check_finite
 from voxark.e2e.spec_augment import SpecAugmentOptions, mask_features
 from voxark.errors import VoxarkError
 from voxark.feat.cmvn import SlidingCmvnOptions, sliding_windows
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 from voxark.options import option
 
 

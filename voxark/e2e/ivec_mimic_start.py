@@ -19,7 +19,7 @@ from voxark.e2e.chunks import NormalizeOptions
 from voxark.e2e.extractors import normalised
 from voxark.e2e.model import E2eModel, model_config
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ Draws depend on --srand and the name of the speaker or the utterance alone: a sp
 another order, and a speaker who is added moves nobody else.
 """
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +13,7 @@ import numpy as np
 from voxark import tables
 from voxark.errors import VoxarkError
 from voxark.options import option
+from voxark.random_numbers import draw
 from voxark.trials.lists import TrialList, read_trials
 from voxark.trials.make import Pairs, SamplingOptions, trial_blocks
 from voxark.trials.make_sides import gather_utterances, utterance_side
@@ -113,13 +113,6 @@ def label(index, utt2spk, min_length, fail):
     numbers = np.array(rows, np.int64)
     everyone = Labelled(numbers, np.array([number_of[utt2spk[keys[row]]] for row in rows], np.int64), names)
     return everyone.select(np.ones(len(rows), bool))
-
-
-def draw(srand, *words):
-    """A number from 0 to 1 that depends on ``srand`` and the words alone."""
-    text = "\0".join(map(str, (srand, *words)))
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(digest, "little") / 2.0**64
 
 
 def split_speakers(everyone, share, srand):

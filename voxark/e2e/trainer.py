@@ -11,12 +11,12 @@ import math
 import time
 from typing import NamedTuple
 
-from voxark.e2e.board import open_board
-from voxark.e2e.run_folder import StopRequest
 from voxark.e2e.steps import GradientSteps
 from voxark.errors import VoxarkError
 from voxark.nnet import distributed
+from voxark.nnet.board import open_board
 from voxark.nnet.schedule import Schedule
+from voxark.nnet.stop_request import StopRequest
 
 logger = logging.getLogger(__name__)
 

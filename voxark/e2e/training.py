@@ -6,18 +6,19 @@ from dataclasses import replace
 import torch
 
 from voxark.e2e.batches import BatchSampler
-from voxark.e2e.board import check_board
 from voxark.e2e.chunks import BatchReader, FeatureReader
 from voxark.e2e.covariance_regulariser import covariance_regulariser
 from voxark.e2e.inputs import Inputs
 from voxark.e2e.objective import Objective
-from voxark.e2e.run_folder import RunFolder, check_same
+from voxark.e2e.run_folder import E2eRunFolder
 from voxark.e2e.source import BatchSource
 from voxark.e2e.start import build_model, named_model, start_model
 from voxark.e2e.trainer import Trainer
 from voxark.e2e.training_data import TrainingData
 from voxark.e2e.trial_weights import BlueWeights, LearnedWeights, dev_drawer
 from voxark.nnet import distributed
+from voxark.nnet.board import check_board
+from voxark.nnet.run_folder import check_same
 
 
 def _trial_weights(sampler, data, options):
@@ -51,7 +52,7 @@ def open_training(feats_rspecifier, utt2spk_rspecifier, model_dir, options, fail
     torch.set_num_threads(options.run.num_threads)
     if workers.rank:
         logging.getLogger("voxark").setLevel(logging.ERROR)  # the main worker says what there is to say
-    folder = RunFolder(model_dir, writes=workers.rank == 0)
+    folder = E2eRunFolder(model_dir, writes=workers.rank == 0)
     try:
         return _open_in(folder, feats_rspecifier, utt2spk_rspecifier, options, workers, fail)
     except BaseException:
@@ -60,7 +61,7 @@ def open_training(feats_rspecifier, utt2spk_rspecifier, model_dir, options, fail
 
 
 def _open_in(folder, feats_rspecifier, utt2spk_rspecifier, options, workers, fail):
-    """The Trainer of a RunFolder, at its start or where it was saved."""
+    """The Trainer of an E2eRunFolder, at its start or where it was saved."""
     state = folder.saved_state(options.run.resume)
     settings = options.settings()
     if state is not None:

@@ -9,7 +9,7 @@ from voxark.e2e.batch_weights import SpeakerDraw, batch_weights
 from voxark.e2e.losses import trial_losses, verification_loss
 from voxark.e2e.meta_weights import CountBins, MetaLearner, MetaWeights, start_from_weights
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,9 @@ from voxark.errors import VoxarkError
 from voxark.gmm.diag import DiagGmm
 from voxark.gmm.diag_em import DiagAccs, DiagEStep, float32_error  # noqa: F401 - part of this interface
 from voxark.gmm.estep import FLOAT32_TOLERANCE, least_occupancy  # noqa: F401 - part of this interface
-from voxark.gmm.init import initial_gmm, seeded_rng, summarise
+from voxark.gmm.init import initial_gmm, summarise
 from voxark.options import option
+from voxark.random_numbers import seeded_rng
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,6 @@
 Random numbers come from --srand and the utterance's key: the sample is the same for any order of files.
 """
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +13,7 @@ from voxark.checks import SameDimension, check_finite
 from voxark.errors import VoxarkError
 from voxark.gmm.diag import DiagGmm
 from voxark.options import option
+from voxark.random_numbers import seeded_rng
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +44,6 @@ class InitOptions:
         """Raise VoxarkError for numbers that make no sense."""
         if self.num_gauss < 1 or self.num_gauss_init < 0 or self.num_frames < 1:
             raise VoxarkError("--num-gauss and --num-frames must be at least 1, --num-gauss-init at least 0")
-
-
-def seeded_rng(srand, *place):
-    """Return a generator that depends on ``srand`` and on the words ``place`` (a key, a step) alone."""
-    words = "\0".join(str(word) for word in (srand, *place))
-    digest = hashlib.blake2b(words.encode("utf-8", "surrogateescape"), digest_size=16).digest()
-    return np.random.default_rng(int.from_bytes(digest, "little"))
 
 
 class Reservoir:

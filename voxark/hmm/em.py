@@ -11,7 +11,7 @@ import numpy as np
 
 from voxark.errors import VoxarkError
 from voxark.gmm.em import DiagAccs, m_step
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 from voxark.hmm.emissions import Emissions
 from voxark.hmm.forward_backward import StatePosteriors, forward_backward
 from voxark.hmm.model import Hmm

@@ -9,13 +9,14 @@ import numpy as np
 from voxark.errors import VoxarkError
 from voxark.gmm.diag import DiagGmm
 from voxark.gmm.em import UpdateOptions, growth_schedule, variance_floor
-from voxark.gmm.init import cluster_moments, kmeans, seeded_rng, summarise
+from voxark.gmm.init import cluster_moments, kmeans, summarise
 from voxark.hmm.batches import Usable, batches
 from voxark.hmm.em import NO_PATH, HmmEStep, hmm_m_step
 from voxark.hmm.model import Hmm
 from voxark.hmm.report import HmmReporter
 from voxark.hmm.topology import named_topology, read_topology
 from voxark.options import option
+from voxark.random_numbers import seeded_rng
 
 logger = logging.getLogger(__name__)
 

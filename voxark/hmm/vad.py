@@ -10,7 +10,7 @@ from voxark.checks import check_finite
 from voxark.errors import VoxarkError
 from voxark.gmm.diag import DiagGmm
 from voxark.gmm.em import growth_schedule
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 from voxark.hmm.batches import Batch
 from voxark.hmm.em import HmmEStep, hmm_m_step
 from voxark.hmm.model import Hmm

@@ -114,7 +114,9 @@ def _read_wave(source, binary):
 
     at = source.position
     if at == 0:
-        return read_audio(source.read_all(), source.name)
+        data = source.read_all()
+        source.finish()  # a command that failed is the reason for whatever is wrong with its output
+        return read_audio(data, source.name)
     data = source.read(8 + _riff_length(source))
     try:
         return read_audio(data, source.name)

@@ -302,6 +302,15 @@ def split_offset(rxfilename):
     return rxfilename, 0
 
 
+def where_from(rxfilename):
+    """For the message about an entry of a script that cannot be opened: what a relative path counts from."""
+    path = split_offset(rxfilename)[0]
+    is_path = not (path.startswith("|") or path.endswith("|") or path in ("", "-") or is_table_name(path))
+    if not is_path or os.path.isabs(path) or os.path.exists(path):
+        return ""
+    return f" (relative paths count from the current folder, {os.getcwd()})"
+
+
 def open_input(rxfilename):
     """Open an rxfilename as a :class:`Source` (use it in a ``with`` statement)."""
     name = rxfilename.strip()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 from voxark.kaldi_files import IvectorExtractorParams
 from voxark.options import option
 from voxark.packed import pack_lower, unpack_lower

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 
 _MOST_BIAS = 1.0  # standard errors: the bias of few speakers is itself uncertain
 

@@ -14,7 +14,7 @@ from voxark.backend.dplda_objective import CountWeights
 from voxark.backend.vector_table import collect_vectors
 from voxark.calibration.logistic import prior_weighted_loss
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 from voxark.io.streams import open_input
 from voxark.metrics import Roc
 from voxark.options import option

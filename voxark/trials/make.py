@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 from voxark.options import option
 from voxark.trials.lists import TrialList
 from voxark.trials.make_sides import gather_utterances, utterance_side

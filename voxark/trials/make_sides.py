@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
+from voxark.random_numbers import seeded_rng
 from voxark.options import option
 
 logger = logging.getLogger(__name__)
