@@ -169,6 +169,15 @@ def sum_tensor(tensor):
     return tensor
 
 
+def gather_objects(value):
+    """A list of the values of all workers, by rank, on every worker."""
+    if world_size() == 1:
+        return [value]
+    found = [None] * world_size()
+    dist.all_gather_object(found, value)
+    return found
+
+
 def total(number, device="cpu"):
     """The sum of the workers' integers; ``device`` is the worker's."""
     return int(sum_tensor(torch.tensor([number], device=device))) if world_size() > 1 else number

@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 # Options that may change when a run goes on: they do not change what is computed, or only how far it goes.
 FREE_OPTIONS = frozenset((
-    "resume", "num_epochs", "save_interval", "save_minutes", "keep_checkpoints", "tensorboard", "verify_grad",
-    "loader_threads", "num_threads", "device", "utt2num_frames"))
+    "resume", "num_epochs", "num_steps", "patience_steps", "save_interval", "save_minutes", "keep_checkpoints",
+    "tensorboard", "verify_grad", "loader_threads", "num_threads", "device", "utt2num_frames", "max_held"))
 
 
 class RunFolder:
