@@ -62,11 +62,24 @@ def local(program, *arguments, check=True):
     return done
 
 
+def write_scored(folder):
+    """A list for --scored, without a newline at its end, of one system, whose scores are the speakers' alone."""
+    folder.mkdir()
+    utts = [(f"s{s:02d}-{u}", s) for s in range(30) for u in range(4)]
+    effects = np.random.default_rng(5).standard_normal(30)
+    (folder / "utt2spk").write_text("".join(f"{utt} s{s:02d}\n" for utt, s in utts))
+    pairs = [(a, b, s == t, effects[s] if s == t else effects[s] + effects[t]) for a, s in utts for b, t in utts if a < b]
+    (folder / "trials").write_text("".join(f"{a} {b} {'target' if same else 'nontarget'}\n" for a, b, same, _ in pairs))
+    (folder / "scores").write_text("".join(f"{a} {b} {score:.6f}\n" for a, b, _, score in pairs))
+    (folder / "list").write_text(f"own {folder}/trials {folder}/scores {folder}/utt2spk")
+    return folder / "list"
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """(folder, output) of a quick run."""
     folder = tmp_path_factory.mktemp("e2e_tutorial") / "exp"
-    done = recipe("--quick", "true", "--dir", folder)
+    done = recipe("--quick", "true", "--dir", folder, "--scored", write_scored(folder.parent / "scored"))
     assert "ERROR" not in done.stderr, done.stderr
     return folder, done.stdout
 
@@ -276,6 +289,14 @@ def test_every_network_was_measured_and_none_beats_the_truth(finished):
         assert float(truth["min_cllr"]) * 0.95 < float(row["min_cllr"]) <= float(row["cllr"]) + 1e-9
 
 
+def test_systems_of_ones_own_stand_beside_the_recipes(finished):
+    found = {(row["system"], row["on"], row["kind"]): row for row in rows(finished, "06_correlations")}
+    assert {system for system, _, _ in found} == {"PLDA", "DPLDA", "network", "own"}
+    for kind, wanted in {"c1": 1, "c2": 1, "c_us": 1, "c_ss": 1, "c_u": 0.5, "c_s": 0.5}.items():
+        assert float(found["own", "score", kind]["correlation"]) == pytest.approx(wanted, abs=1e-3), kind
+    assert "own" in (finished[0] / "index.html").read_text()
+
+
 def test_the_two_by_two_effects_are_differences_of_its_cells(finished):
     found = {(row["measure"], row["what"]): float(row["mean"]) for row in rows(finished, "08_two_by_two")}
     for measure in ("eer", "cllr"):
@@ -363,11 +384,18 @@ def test_the_page_has_all_pictures_and_says_what_their_tables_say(finished):
 def test_the_second_run_does_nothing_and_other_options_ask_for_earlier_stages(finished):
     folder, said = finished
     assert len(re.findall(r"stage \d+: .*: done in", said)) == NUM_STAGES
-    again = recipe("--quick", "true", "--dir", folder).stdout
+    scored = folder.parent / "scored"
+    again = recipe("--quick", "true", "--dir", folder, "--scored", scored / "list").stdout
     assert again.count("finished before, skipped") == NUM_STAGES and ": done in" not in again
     assert not list(folder.rglob("*.partial*"))
     other = recipe("--quick", "true", "--dir", folder, "--seed", "1", "--stage", "8", check=False)
     assert other.returncode == 1 and "start from it: --stage 1" in other.stderr
+    other = recipe("--quick", "true", "--dir", folder, "--stage", "14", check=False)
+    assert other.returncode == 1 and "start from it: --stage 10" in other.stderr
+    with open(scored / "scores", "a") as scores:
+        scores.write("\n")  # scores that have changed are measured again
+    other = recipe("--quick", "true", "--dir", folder, "--scored", scored / "list", "--stage", "14", check=False)
+    assert other.returncode == 1 and "start from it: --stage 10" in other.stderr
 
 
 @pytest.mark.parametrize("options, said", [
@@ -380,6 +408,21 @@ def test_the_second_run_does_nothing_and_other_options_ask_for_earlier_stages(fi
 def test_wrong_options_are_refused(tmp_path, options, said):
     done = recipe("--dir", tmp_path / "exp", *options, check=False)
     assert done.returncode == 1 and said in done.stderr
+
+
+@pytest.mark.parametrize("text, said", [
+    ("a x\nb x y", "list:1: four words were expected"),
+    ("a {0} {0} {0}\nb {0} {0}", "list:2: four words were expected"),
+    ("a {0} {0} {0} {0}\n", "list:1: four words were expected"),
+    ("a {0} {0} nosuch\n", "list:1: nosuch: no such file"),
+    ("a/b {0} {0} {0}\n", "list:1: 'a/b' cannot be"),
+    ("a {0} {0} {0}\na {0} {0} {0}\n", "list:2: there is another system called a"),
+    ("DPLDA {0} {0} {0}\n", "another system called DPLDA"),
+])  # fmt: skip
+def test_bad_lists_of_scored_systems_are_refused(tmp_path, text, said):
+    (tmp_path / "list").write_text(text.format(tmp_path / "list"))
+    done = recipe("--dir", tmp_path / "exp", "--scored", tmp_path / "list", check=False)
+    assert done.returncode == 1 and said in done.stderr and not (tmp_path / "exp").exists()
 
 
 def test_bad_tables_are_refused(tmp_path):

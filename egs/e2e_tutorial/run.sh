@@ -76,7 +76,29 @@ for option in num_seeds dplda_seeds num_epochs num_trainings; do
 done
 [[ $format == svg || $format == png ]] || fail "--format $format: expected svg or png"
 [ -f "$network_conf" ] || fail "--network-conf $network_conf: no such file"
-[ -z "$scored" ] || [ -f "$scored" ] || fail "--scored $scored: no such file"
+# check_scored <list>: four words a line, names of their own, files that are there; sets scored_files
+scored_files=
+check_scored() {
+  local name trials scores utt2spk more file line=0 taken=' PLDA DPLDA network '
+  while read -r name trials scores utt2spk more || [ -n "$name" ]; do
+    line=$((line + 1))
+    if [ -z "$utt2spk" ] || [ -n "$more" ]; then
+      fail "$1:$line: four words were expected: <name> <trials> <scores> <utt2spk>"
+    fi
+    [[ $name =~ ^[A-Za-z0-9][A-Za-z0-9_.+-]*$ ]] || fail "$1:$line: '$name' cannot be the name of a file"
+    [[ $taken != *" $name "* ]] || fail "$1:$line: there is another system called $name"
+    taken+="$name "
+    for file in "$trials" "$scores" "$utt2spk"; do
+      [ -f "$file" ] || fail "$1:$line: $file: no such file"
+      scored_files+=" $file"
+    done
+  done <"$1"
+}
+
+if [ -n "$scored" ]; then
+  [ -f "$scored" ] || fail "--scored $scored: no such file"
+  check_scored "$scored"
+fi
 mkdir -p "${dir:=$here/exp}"
 dir=$(cd "$dir" && pwd -P)
 network_conf=$(cd "$(dirname "$network_conf")" && pwd -P)/$(basename "$network_conf")
@@ -234,7 +256,7 @@ DPLDA $of_test $correlations/dplda --backend=dplda
 network ark:$correlations/embeddings $network --backend=e2e
 END_OF_SYSTEMS
   if [ -n "$scored" ]; then
-    while read -r name trials vectors utt2spk; do
+    while read -r name trials vectors utt2spk || [ -n "$name" ]; do
       correlated "$name" "$trials" "$vectors" "$utt2spk"
     done <"$scored"
   fi
@@ -320,7 +342,7 @@ run_stage networks --title "networks of all experiments" --after start \
 run_stage measure --title "measuring the networks" --after networks --makes "$dir/systems.tsv" \
   --reads "$local_dir/evaluate.py $local_dir/measuring.py $local_dir/spread.py"
 run_stage correlations --title "correlations of trials" --after networks --options "$(declare -f correlated)" \
-  --reads "$scored" --makes "$correlations/list"
+  --reads "$scored $scored_files" --makes "$correlations/list"
 run_stage batch_size --title "sizes of mini-batches" --after data --reads "$local_dir/batch_job.sh" \
   --options "$batch_sizes $dplda_seeds $dplda_epochs" --makes "$dplda/lbfgs.tsv"
 run_stage weights_of_dplda --title "weights in the training of DPLDA" \

@@ -23,22 +23,23 @@ class ConvertOptions:
     amount: float = option(1.0, "How far z2 moves: 0 reconstructs, 1 goes all the way, beyond 1 exaggerates")
     target_z2: Literal["segments", "mean"] = option(
         "segments", "recombine: take the z2 of the target's segments in turn, over and over, or their mean")
-    segment_shift: int = option(0, "Frames between segments, which overlap if it is below their length (0: their length)")
+    segment_shift: int = option(
+        0, "Frames between segments, which overlap if it is below their length (0: their length)")
 
     def check(self, length):
         """Raise VoxarkError for values that a model with segments of ``length`` frames cannot follow."""
         if not np.isfinite(self.amount):
             raise VoxarkError(f"--amount={self.amount}: not a finite number")
         if not 0 <= self.segment_shift <= length:
-            raise VoxarkError(f"--segment-shift={self.segment_shift}: segments have {length} frames, and must "
-                              "leave no gap between them")
+            raise VoxarkError(f"--segment-shift={self.segment_shift}: segments have {length} frames, and "
+                              "there must be no gap between them")
 
 
 def joined(starts, segments, num_frames):
     """Features (T,F) float32 of segments (N,L,F) that begin at frames ``starts`` (N,) and cover all T frames.
 
-    Where segments overlap, a frame is their weighted mean, with weights that fall off linearly from the middle
-    of a segment to its ends. Raises VoxarkError if a frame is in no segment.
+    Where segments overlap, a frame is their weighted mean, with weights that fall off linearly from the
+    middle of a segment to its ends. Raises VoxarkError if a frame is in no segment.
     """
     length, dim = segments.shape[1:]
     ramp = np.minimum(np.arange(length), np.arange(length)[::-1]) + 1.0
@@ -84,7 +85,8 @@ def converted_z2(source, target, options):
     if options.mode == "reconstruct":
         return z2
     if target.mu2.shape != source.mu2.shape:
-        raise VoxarkError(f"a target vector of dimension {len(target.mu2)}, but the model's z2 has {len(source.mu2)}")
+        raise VoxarkError(f"a target vector of dimension {len(target.mu2)}, but the model's z2 has "
+                          f"{len(source.mu2)}")
     if options.mode == "replace":
         return shifted(z2, source.mu2, target.mu2, options.amount)
     if target.z2 is None:
@@ -118,5 +120,6 @@ def convert_encoded(model, source, num_frames, target, options):
     z2 = source.z2_mean if target is None else converted_z2(source, target, options)
     mean, _ = decode(model, source.z1_mean, z2)
     if not np.isfinite(mean).all():
-        raise VoxarkError(f"the decoder gives numbers that are not finite: is --amount={options.amount:g} too large?")
+        raise VoxarkError("the decoder gives numbers that are not finite: is "
+                          f"--amount={options.amount:g} too large?")
     return joined(source.starts, mean, num_frames)

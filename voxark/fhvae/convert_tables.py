@@ -64,8 +64,8 @@ class VectorTargets:
 def conversions(utterances, targets, lines, options, key_of_source=False):
     """Yield (key, function) for each pair of the lines (source, [target, ...]); it gives the features (T,F).
 
-    ``utterances`` gives the sources, ``targets`` has target(name), ``options`` are ConvertOptions. The functions
-    raise VoxarkError, for their pair alone. Raises VoxarkError for a source without a target.
+    ``utterances`` gives the sources, ``targets`` has target(name), ``options`` are ConvertOptions. The
+    functions raise VoxarkError, for their pair alone. Raises VoxarkError for a source without a target.
     """
     def compute(source, name):
         encoded, num_frames = utterances(source)
@@ -102,7 +102,7 @@ def fbank_options(path, dimension):
         return FbankOptions(num_mel_bins=dimension)
     config = read_options(_Config, path)
     if config.extraction.subtract_mean:
-        raise VoxarkError(f"{path}: --subtract-mean=true takes away what a waveform needs: its level and timbre")
+        raise VoxarkError(f"{path}: --subtract-mean=true takes away level and timbre: no waveform")
     given = config.fbank.num_mel_bins + bool(config.fbank.use_energy)
     if given != dimension:
         raise VoxarkError(f"{path}: features of {given} dimensions, but the model's have {dimension}")
