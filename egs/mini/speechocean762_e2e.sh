@@ -47,31 +47,12 @@ if [ -n "$ivectors" ]; then ivectors=$(realpath -e "$ivectors"); fi
 read -r -a options <<<"$train_opts"
 . "$root/path.sh"
 . "$root/utils/stages.sh"
+. "$root/local/mini/corpora.sh"
 hold_folder "$exp"
 rm -f "$exp"/results.{txt,csv} "$exp/warnings.log" # what an earlier run left must not pass for this one's if it fails
 
-corpora="speechocean762/test librispeech_mini/test_other timit_sample/all"
-for corpus in $corpora; do
-  "$here/run.sh" --nj "$nj" --cmd "$cmd" --train "$source/speechocean762/train" --test "$source/$corpus" \
-    --trials "$source/$corpus/trials" --dir "$exp/data/${corpus%%/*}" --stop-stage 3 >"$exp/data.log" 2>&1 ||
-    { tail -n 5 "$exp/data.log" >&2; exit 1; }
-done
+make_features "$source" "$exp/data" "$nj" "$cmd"
 train=$exp/data/speechocean762/data/train
-
-# quietly <log> <command...>: the command's messages go to the log; its last ones are shown where it fails
-quietly() {
-  local log=$1
-  shift
-  "$@" >>"$log" 2>&1 || { tail -n 2 "$log" >&2; echo "$0: ERROR: see $log" >&2; exit 1; }
-}
-
-# line <system> <seed> <list> <scores> <trials>
-line() {
-  compute-eer --print-args=false --verbose=-1 --allow-extra --format=csv "$5" "$4" 2>>"$exp/warnings.log" |
-    awk -F, -v OFS=, -v start="$1,$2,$3" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
-      { print start, $at["eer"], $at["min_dcf(p=0.01)"], $at["act_dcf(p=0.01)"], $at["cllr"], $at["min_cllr"] }' \
-      >>"$exp/results.csv.partial"
-}
 
 # test_system <model> <system> <seed>
 test_system() {
