@@ -11,8 +11,8 @@ import sys
 
 ROOT = os.path.abspath(__file__).rsplit("/", 3)[0]
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-WITH_TORCH = ("average-checkpoints", "e2e-info", "evaluate.py", "extract-embeddings", "init-ivec-mimic",
-              "train-e2e-verif")
+WITH_TORCH = ("average-checkpoints", "convert-fhvae", "e2e-info", "evaluate.py", "extract-embeddings", "extract-fhvae",
+              "fhvae-info", "init-ivec-mimic", "train-e2e-verif", "train-fhvae")
 
 
 def uses_torch(command):

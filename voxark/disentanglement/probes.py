@@ -38,7 +38,7 @@ def require_sklearn():
         import sklearn.linear_model
         import sklearn.neighbors
     except ImportError as error:
-        raise VoxarkError(f"probes need scikit-learn: pip install scikit-learn ({error})") from None
+        raise VoxarkError(f"probes need scikit-learn: pip install 'voxark[probe]' ({error})") from None
     return sklearn
 
 

@@ -9,7 +9,6 @@ from functools import partial
 from voxark import tables
 from voxark.audio import write_wav
 from voxark.checks import check_finite
-from voxark.command_line import read_options
 from voxark.errors import VoxarkError
 from voxark.feat.extract import ExtractOptions
 from voxark.feat.fbank import FbankOptions
@@ -86,21 +85,20 @@ def reconstructions(model, feats, options):
 
 
 @dataclass
-class _Config:
+class FeatureConfig:
     """All that a configuration file of compute-fbank may say."""
 
     fbank: FbankOptions
     extraction: ExtractOptions
 
 
-def fbank_options(path, dimension):
-    """FbankOptions of a configuration file of compute-fbank; "" gives its defaults with ``dimension`` bins.
+def fbank_options(config, path, dimension):
+    """FbankOptions of the FeatureConfig in ``path``; where that is "", the defaults with ``dimension`` bins.
 
     Raises VoxarkError for options that give another dimension, and for features less their mean.
     """
     if not path:
         return FbankOptions(num_mel_bins=dimension)
-    config = read_options(_Config, path)
     if config.extraction.subtract_mean:
         raise VoxarkError(f"{path}: --subtract-mean=true takes away level and timbre: no waveform")
     given = config.fbank.num_mel_bins + bool(config.fbank.use_energy)

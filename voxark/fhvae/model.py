@@ -122,3 +122,10 @@ def model_config(options, input_dim, **more):
 def load_model(folder, parameters="final.pt"):
     """The FhvaeModel of a folder: see :func:`voxark.nnet.model_folder.load_model`."""
     return model_folder.load_model(folder, FhvaeModel, parameters)
+
+
+def describe(model):
+    """A dict: options, dimensions, number of parameters by part, the epoch that the parameters are of."""
+    parts = model.parameters_by_part()
+    return {"epoch": model.config.get("epoch"), "input_dim": model.input_dim, **dataclasses.asdict(model.options),
+            **{f"{name}_parameters": number for name, number in parts.items()}, "parameters": sum(parts.values())}

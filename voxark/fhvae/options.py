@@ -93,7 +93,7 @@ class OptimizerOptions:
     beta2: float = option(0.999, "Adam: decay of the mean of squared gradients")
     adam_epsilon: float = option(1e-8, "Adam: what is added to the deviation of gradients")
     weight_decay: float = option(0.0, "L2 penalty on the networks' parameters")
-    clip: float = option(5.0, "Gradients of the networks of a larger norm are scaled down to it (0: never)")
+    clip: float = option(0.0, "Gradients of the networks of a larger norm are scaled down to it (0: never)")
     num_steps: int = option(500_000, "Most steps")
     steps_per_epoch: int = option(5000, "Steps from one validation to the next")
     patience_steps: int = option(50_000, "End when the validation bound has not improved for so many steps")
