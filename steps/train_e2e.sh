@@ -37,6 +37,7 @@ Options:
 subsample=1 num_iters=1  # of em_lib.sh; they are no options of this step
 . "$root/utils/step_lib.sh"
 . "$root/utils/em_lib.sh"
+. "$root/utils/nnet_lib.sh"
 if [[ $# -ne 2 ]]; then
   echo "$help_message" >&2
   exit 1
@@ -44,38 +45,11 @@ fi
 data=${1%/} dir=${2%/}
 em_check
 [[ -s $data/utt2spk ]] || step_die "$data/utt2spk is missing or empty"
-[[ $num_workers =~ ^[1-9][0-9]*$ ]] || step_die "--num-workers $num_workers: expected a number above zero"
 cmvn_config=$(step_config "$cmvn_config")
-read -r -a options <<<"$train_opts"
-if [[ -n $train_config ]]; then options=(--config="$(step_config "$train_config")" "${options[@]}"); fi
-[[ ! -s $dir/final.ie && ! -s $dir/final.ubm ]] || step_die "$dir holds another model: choose another folder"
-
-# What is in the folder must have been trained on the same features, and with --restart with the same options, too;
-# without, the program itself says which option differs, and takes those that change nothing but the time.
-refuse_or_restart() {
-  local begun=() name
-  if [[ ! -e $dir/state.pt || ! -f $dir/begun_with ]]; then return; fi
-  mapfile -t begun <"$dir/begun_with"
-  if [[ $restart == true && ${begun[1]:-} != "$asked" ]]; then
-    echo "$step_name: $dir was trained with other options or input: it starts anew"
-    for name in state.pt final.pt config.json metrics.jsonl dplda front.mat checkpoints tensorboard train.done log; do
-      rm -rf "${dir:?}/$name"
-    done
-    mkdir "$dir/log"
-  elif [[ ${begun[0]} != "$made_from" ]]; then
-    step_die "$dir was trained on other features than those of $data: choose another folder, or --restart true"
-  fi
-}
-
-mkdir -p "$dir/log"
-made_from=$({ em_archives; cat "$data/feats.scp" "$data/vad.scp" "$cmvn_config"; } | sha256sum | cut -d' ' -f1)
-asked=$({ echo "$made_from" "${options[@]}"; cat "$data/utt2spk" ${train_config:+"${options[0]#--config=}"}; } |
-  sha256sum | cut -d' ' -f1)
-if [[ -f $dir/train.done && $(<"$dir/train.done") == "$asked" ]]; then
-  echo "$step_name: $dir/final.pt is up to date (to make it again, remove $dir)"
-  exit 0
-fi
-refuse_or_restart
+nnet_options
+nnet_feats=("$data/feats.scp" "$data/vad.scp" "$cmvn_config")
+nnet_labels=("$data/utt2spk")
+nnet_begin
 cp "$cmvn_config" "$dir/sliding_cmvn.conf"
 echo 0 >"$dir/delta_order"
 if [[ $(cat "$dir/voiced.done" 2>/dev/null) != "$made_from" ]]; then
@@ -90,20 +64,7 @@ fi
 
 # Only utterances that have voiced frames take part.
 awk 'NR == FNR { has[$1]; next } $1 in has' "$dir/voiced.scp" "$data/utt2spk" >"$dir/utt2spk"
-program=(train-e2e-verif)
-if [[ $num_workers -gt 1 ]]; then
-  program=(torchrun --standalone --nproc-per-node="$num_workers" "$(command -v train-e2e-verif)")
-fi
-if [[ ! -e $dir/state.pt ]]; then printf '%s\n' "$made_from" "$asked" >"$dir/begun_with"; fi
-launcher=${train_cmd:-$cmd}
-if [[ $gpu == true ]]; then
-  launcher+=" --gpu $num_workers"
-  options+=(--device=cuda)
-fi
-echo "$step_name: training; $dir/log/train.log follows it, and $dir/metrics.jsonl"
-$launcher "$dir/log/train.log" "${program[@]}" --cmn=none "${options[@]}" --resume "scp:$dir/voiced.scp" \
-  "ark:$dir/utt2spk" "$dir"
-printf '%s\n' "$made_from" "$asked" >"$dir/begun_with"
-echo "$asked" >"$dir/train.done"
+options=(--cmn=none "${options[@]}")
+nnet_train train-e2e-verif "scp:$dir/voiced.scp" "ark:$dir/utt2spk" "$dir"
 if [[ $cleanup == true ]]; then rm -f "$dir"/voiced.*; fi
 sed -n 's/.*(train-e2e-verif) \(epoch .*\)/\1/p' "$dir/log/train.log" | tail -n 1

@@ -16,7 +16,6 @@ from voxark.fhvae.objective import (  # noqa: E402
     Gaussian,
     exact_bound_terms,
     kl_by_dimension,
-    log_density,
     log_posterior_of_sequence,
     map_mu2,
     naive_sequence_logits,

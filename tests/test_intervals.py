@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxark.errors import VoxarkError
-from voxark.random_numbers import seeded_rng
+from voxark.metrics import Roc
 from voxark.metrics.intervals import (
     IntervalOptions,
     bounds_if_constant,
@@ -20,10 +20,10 @@ from voxark.metrics.intervals import (
     variance_over_speakers,
     warn_of_few_speakers,
 )
-from voxark.trials.lists import TrialList
-from voxark.metrics import Roc
 from voxark.metrics.paired import paired_difference
 from voxark.metrics.replicates import SpeakerWeights, Spread, jackknife_variance, replicate
+from voxark.random_numbers import seeded_rng
+from voxark.trials.lists import TrialList
 from voxark.trials.speakers import SpeakerOptions, TrialSpeakers, speakers_of
 
 MEASURES = {

@@ -172,7 +172,7 @@ def test_hierarchical_without_reset_is_flat(feats, tmp_path, monkeypatch):
     assert isinstance(flat.source, FlatSource) and other.cache.mu2.shape == flat.cache.mu2.shape
     other.cache.mu2.data.copy_(flat.cache.mu2.data)
     for _ in range(25):
-        terms = [trainer.take(trainer._next_batch()) for trainer in (flat, other)]
+        terms = [trainer.take(trainer.next_batch()) for trainer in (flat, other)]
         assert terms[0] == terms[1]
         flat.step += 1
         other.step += 1

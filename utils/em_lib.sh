@@ -5,12 +5,17 @@
 #   em_check                   refuses bad arguments; before it nothing is written to dir, which may hold a model
 #   em_begin <word>...         what the models depend on besides the data; sets x, the last finished model, or -1
 #   em_split                   splits the data; sets split, and feats, the features' pipe of job JOB
+#   em_split_whole             the same, of whole utterances as they are in feats.scp
 #   em_jobs <output> <command> one array of jobs, whose logs and outputs end in .JOB.<something>
 #   em_train <est-gmm options> iterations x ... num_iters, each of acc-gmm-stats and est-gmm
 #   em_end                     the ledger of dropped utterances, and final.<ext>
 #
+# A step that does without vad.scp says em_tables=(feats.scp).
+#
 # Models are whole or not there, so a run that was stopped goes on behind the last one that is there. The file
 # .fingerprint says what they were made from; with other options or input the training starts anew.
+
+em_tables=(feats.scp vad.scp)
 
 em_check() {
   local path number
@@ -18,14 +23,14 @@ em_check() {
   for number in nj num_iters subsample; do
     [[ ${!number} =~ ^[1-9][0-9]*$ ]] || step_die "--${number//_/-} ${!number}: expected a number above zero"
   done
-  for path in "$data/feats.scp" "$data/vad.scp"; do
+  for path in "${em_tables[@]/#/$data/}"; do
     [[ -s $path ]] || step_die "$path is missing or empty"
   done
 }
 
 # Prints sizes and times of the archives that the scripts of the data directory name.
 em_archives() {
-  cut -d' ' -f2- "$data/feats.scp" "$data/vad.scp" | sed 's/:[0-9]*$//' | sort -u |
+  cut -d' ' -f2- "${em_tables[@]/#/$data/}" | sed 's/:[0-9]*$//' | sort -u |
     { grep -v '|$' || true; } | { xargs -r -d '\n' stat -c '%n %s %y' -- 2>/dev/null || true; }
 }
 
@@ -58,7 +63,7 @@ em_clean() {
   rm -f "$dir"/+([0-9]).+([0-9]).acc "$dir"/gselect.+([0-9]).ark "$dir/gselect.nj"
 }
 
-em_split() {
+em_split_whole() {
   local most job
   most=$(wc -l <"$data/feats.scp")
   if [[ $nj -gt $most ]]; then
@@ -68,6 +73,11 @@ em_split() {
   "$step_utils/split_data.sh" --per-utt "$data" "$nj"
   split=$data/split${nj}utt
   for job in $(seq "$nj"); do mkdir -p "$dir/log/$job"; done
+  feats=scp:$split/JOB/feats.scp
+}
+
+em_split() {
+  em_split_whole
   feats=$(gmm_features.sh --log-dir "$dir/log/JOB" "$dir" "$data")
   feats=${feats//"scp:$data/"/"scp:$split/JOB/"}
   if [[ $subsample -gt 1 ]]; then feats+=" subsample-feats --n=$subsample ark:- ark:- |"; fi

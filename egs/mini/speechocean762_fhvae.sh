@@ -48,11 +48,6 @@ read -r -a options <<<"$train_opts"
 . "$root/path.sh"
 . "$root/utils/stages.sh"
 . "$root/local/mini/corpora.sh"
-hold_folder "$exp"
-rm -f "$exp"/results.{txt,csv} "$exp/disentanglement.csv" "$exp/warnings.log" # of an earlier run
-make_features "$source" "$exp/data" "$nj" "$cmd"
-train=$exp/data/speechocean762/data/train_fbank
-
 # system_options <system>: the options of train-fhvae that it stands for
 system_options() {
   case $1 in
@@ -62,6 +57,12 @@ system_options() {
     *) echo "$0: --systems: $1: expected hierarchical, flat or alpha<weight>" >&2; exit 1 ;;
   esac
 }
+
+hold_folder "$exp"
+for system in $systems; do system_options "$system" >/dev/null; done
+rm -f "$exp"/results.{txt,csv} "$exp/disentanglement.csv" "$exp/warnings.log" # of an earlier run
+make_features "$source" "$exp/data" "$nj" "$cmd"
+train=$exp/data/speechocean762/data/train_fbank
 
 # verify <corpus> <vectors> <system> <seed> <list> <trials>: a line of results by cosine
 verify() {
@@ -75,7 +76,7 @@ probe() {
   shift 4
   measure-disentanglement --print-args=false --verbose=-1 --format=csv "$@" "scp:$out/z1.scp" "scp:$out/z2.scp" \
     2>>"$exp/warnings.log" | awk -F, -v start="$system,$seed,$corpus" \
-    '$1 == "factor" && $4 == "gain" { print start "," $2 "," $3 "," $5 }' >>"$exp/disentanglement.csv.partial"
+    '$1 == "factor" && $3 ~ /^z[12]$/ && $4 == "gain" { print start "," $2 "," $3 "," $5 }' >>"$exp/disentanglement.csv.partial"
 }
 
 # extract <model> <corpus> <features>

@@ -19,8 +19,8 @@ import numpy as np
 
 from voxark import tables
 from voxark.errors import VoxarkError
-from voxark.random_numbers import seeded_rng
 from voxark.io.streams import open_text_output
+from voxark.random_numbers import seeded_rng
 from world import draw_counts, make_world
 
 

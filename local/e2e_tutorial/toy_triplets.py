@@ -17,8 +17,8 @@ from typing import Annotated
 import numpy as np
 
 from voxark.errors import VoxarkError
-from voxark.random_numbers import seeded_rng
 from voxark.metrics import Roc
+from voxark.random_numbers import seeded_rng
 from voxark.report.drawing import BLUE, COMPONENTS, INK, VERMILLION, picture
 from voxark.report.rows import write_rows
 

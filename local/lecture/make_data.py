@@ -36,9 +36,9 @@ from models import (
 from reading import covariances
 from voxark import tables
 from voxark.gmm.full import FullGmm
-from voxark.random_numbers import seeded_rng
 from voxark.hmm.model import write_hmm
 from voxark.io.streams import open_text_output
+from voxark.random_numbers import seeded_rng
 
 FRAMES = 50  # of an utterance of the GMM data
 GRID_1D, GRID_2D, GRID_PLDA = 241, (81, 61), (73, 61)

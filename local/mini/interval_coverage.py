@@ -23,11 +23,11 @@ import numpy as np
 
 from voxark.backend.plda_info import expected_eer, llr_forms, probability_below
 from voxark.errors import VoxarkError
-from voxark.random_numbers import seeded_rng
-from voxark.metrics.intervals import IntervalOptions, confidence
 from voxark.metrics import OperatingPoint, Roc
+from voxark.metrics.intervals import IntervalOptions, confidence
 from voxark.metrics.paired import paired_difference
 from voxark.metrics.replicates import replicate
+from voxark.random_numbers import seeded_rng
 from voxark.trials.speakers import TrialSpeakers
 
 POINTS = (OperatingPoint("0.01", 0.01, 1.0, 1.0), OperatingPoint("0.1", 0.1, 1.0, 1.0))

@@ -1,6 +1,7 @@
 """Forks Python programs, for those who ask: `python server.py <socket> <module>...`; see forking.
 
-It loads the modules, and what of voxark the programs import, and says that it is ready. It ends with its standard input.
+It loads the modules, and what of voxark the programs import, and says that it is ready. It ends when its standard
+input does.
 """
 
 import ast

@@ -17,8 +17,8 @@ from voxark.backend.dplda_batches import Batches, draw_sessions
 from voxark.backend.dplda_form import BLOCKS, Form
 from voxark.backend.dplda_objective import Pairs, verification_loss
 from voxark.errors import VoxarkError
-from voxark.random_numbers import seeded_rng
 from voxark.options import option
+from voxark.random_numbers import seeded_rng
 
 logger = logging.getLogger(__name__)
 

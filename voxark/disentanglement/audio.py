@@ -1,17 +1,15 @@
 """What the transformations need of an FHVAE and of audio: an Encoder from a model's folder, utterances."""
 
-import hashlib
 import heapq
 
 from voxark import tables
-from voxark.command_line import read_options
 from voxark.disentanglement.movement import Encoder, movements
 from voxark.disentanglement.transformations import transformations
 from voxark.errors import VoxarkError
 from voxark.feat.extract import ExtractOptions, prepare_samples
-from voxark.feat.fbank import FbankComputer, FbankOptions
-from voxark.gmm.init import seeded_rng
+from voxark.feat.fbank import FbankComputer
 from voxark.nnet.needs import require_torch
+from voxark.random_numbers import draw, seeded_rng
 
 
 def open_encoder(model_dir, fbank):
@@ -44,9 +42,7 @@ def draw_waves(wav_rspecifier, number, fbank, srand, counts, progress=lambda wav
     kept, options = [], ExtractOptions()
     with tables.open_reader("wav", wav_rspecifier) as waves:
         for place, (key, (rate, samples)) in enumerate(progress(waves)):
-            words = f"{srand}\0{key}".encode("utf-8", "surrogateescape")
-            drawn = int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "big")
-            entry = (-drawn, place, key, rate, samples)
+            entry = (-draw(srand, key), place, key, rate, samples)
             if len(kept) < number:
                 heapq.heappush(kept, entry)
             else:
@@ -58,15 +54,15 @@ def draw_waves(wav_rspecifier, number, fbank, srand, counts, progress=lambda wav
     return found
 
 
-def measure_movements(model_dir, wav_rspecifier, fbank_config, options, shift, srand, counts,
+def measure_movements(model_dir, wav_rspecifier, fbank, options, shift, srand, counts,
                       progress=lambda waves: waves):
     """A list of Moved of a model on a table of audio, and the number of utterances.
 
-    ``options``: TransformationOptions; ``shift``: frames between segments.
+    ``fbank``: FbankOptions that made the model's features; ``options``: TransformationOptions; ``shift``: frames
+    between segments.
     """
     if options.max_wavs < 2:
         raise VoxarkError(f"--max-wavs={options.max_wavs}: two at least are needed")
-    fbank = read_options(FbankOptions, fbank_config)
     changes = transformations(options, int(fbank.sample_frequency), srand)
     encoder = open_encoder(model_dir, fbank)
     waves = draw_waves(wav_rspecifier, options.max_wavs, fbank, srand, counts)

@@ -16,8 +16,8 @@ from voxark.disentanglement.purity import Purity, knn_purity
 from voxark.disentanglement.splits import split_segments
 from voxark.disentanglement.verification import cosine_eer
 from voxark.errors import VoxarkError
-from voxark.gmm.init import seeded_rng
 from voxark.options import option
+from voxark.random_numbers import seeded_rng
 from voxark.trials.lists import read_trials
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from voxark import tables
 from voxark.audio import select_channel
 from voxark.errors import VoxarkError
 from voxark.feat.resample import resample
-from voxark.gmm.init import seeded_rng
 from voxark.options import option
+from voxark.random_numbers import seeded_rng
 
 
 class Transformation(NamedTuple):

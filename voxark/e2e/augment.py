@@ -15,8 +15,8 @@ import numpy as np
 from voxark.e2e.audio_table import AudioTable
 from voxark.errors import VoxarkError
 from voxark.feat.resample import NUM_ZEROS, resample
-from voxark.random_numbers import seeded_rng
 from voxark.options import option
+from voxark.random_numbers import seeded_rng
 
 EARLY_BEFORE, EARLY_BEHIND = (
     0.001,

@@ -18,8 +18,8 @@ import numpy as np
 
 from voxark.e2e.batch_plan import BatchPlan
 from voxark.errors import VoxarkError
-from voxark.random_numbers import seeded_rng
 from voxark.options import option
+from voxark.random_numbers import seeded_rng
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from voxark.checks import check_finite
 from voxark.e2e.spec_augment import SpecAugmentOptions, mask_features
 from voxark.errors import VoxarkError
 from voxark.feat.cmvn import SlidingCmvnOptions, sliding_windows
-from voxark.random_numbers import seeded_rng
 from voxark.options import option
+from voxark.random_numbers import seeded_rng
 
 
 @dataclass

@@ -10,8 +10,8 @@ from torch import nn
 from voxark.e2e.backend_start import start_scorer
 from voxark.e2e.extractors import initialise_norms
 from voxark.e2e.model import E2eModel, load_model, model_config
-from voxark.random_numbers import draw
 from voxark.errors import VoxarkError
+from voxark.random_numbers import draw
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from voxark.e2e.exact_gradient import Step, exact_step, plain_step, verify
 from voxark.e2e.init_penalty import InitPenalty
 from voxark.e2e.objective import Trials
 from voxark.e2e.source import part_sizes
-from voxark.random_numbers import draw
 from voxark.errors import VoxarkError
 from voxark.nnet import distributed
 from voxark.nnet.relu_repair import ReluRepair, ReluRepairOptions, relu_layers
+from voxark.random_numbers import draw
 
 logger = logging.getLogger(__name__)
 

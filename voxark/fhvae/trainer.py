@@ -14,7 +14,7 @@ import torch
 
 from voxark.errors import VoxarkError
 from voxark.fhvae.cache import Cache
-from voxark.fhvae.objective import log_posterior_of_sequence, sequence_logits
+from voxark.fhvae.objective import sequence_log_posterior
 from voxark.fhvae.validation import alarms
 from voxark.nnet import distributed
 from voxark.nnet.board import open_board
@@ -43,6 +43,8 @@ class Trainer:
 
     ``model``: an FhvaeModel on the worker's device; ``settings``: what a state must agree with.
     """
+
+    log_posterior = staticmethod(sequence_log_posterior)  # experiments put slower forms in its place
 
     def __init__(self, model, source, judge, folder, options, settings, workers):
         self.model, self.source, self.judge, self.folder = model, source, judge, folder
@@ -103,7 +105,7 @@ class Trainer:
         choice = self.options.optimizer
         while self.place < choice.steps_per_epoch and self.step < choice.num_steps:
             began = time.monotonic()
-            batch = self._next_batch()
+            batch = self.next_batch()
             terms = self.take(batch)
             self.step, self.place = self.step + 1, self.place + 1
             if terms is None:
@@ -118,7 +120,7 @@ class Trainer:
             self._save_in_time()
         return None
 
-    def _next_batch(self):
+    def next_batch(self):
         """The next batch, the cache reset where it begins; where it cannot be read the state is saved first."""
         try:
             batch = self.source.next(self.workers.device)
@@ -159,8 +161,7 @@ class Trainer:
         noise = [torch.randn(len(batch.rows), dim, generator=generator, device=batch.x.device)
                  for dim in (model.z1_dim, model.z2_dim)]
         passed = model(batch.x, mu2[batch.rows], batch.num_segments, noise)
-        logits = sequence_logits(passed.q2.mean, mu2, model.pz2_var)
-        disc = log_posterior_of_sequence(logits, batch.rows)
+        disc = self.log_posterior(passed.q2.mean, mu2, model.pz2_var, batch.rows)
         bound = passed.bound
         loss = -(bound.total + self.options.optimizer.alpha * disc).mean()
         self.optimizer.zero_grad(set_to_none=True)

@@ -11,12 +11,12 @@ import numpy as np
 
 from voxark.errors import VoxarkError
 from voxark.gmm.em import DiagAccs, m_step
-from voxark.random_numbers import seeded_rng
 from voxark.hmm.emissions import Emissions
 from voxark.hmm.forward_backward import StatePosteriors, forward_backward
 from voxark.hmm.model import Hmm
 from voxark.hmm.packing import first_rows, last_rows
 from voxark.hmm.viterbi import path_score, viterbi
+from voxark.random_numbers import seeded_rng
 
 logger = logging.getLogger(__name__)
 

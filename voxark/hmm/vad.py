@@ -10,11 +10,11 @@ from voxark.checks import check_finite
 from voxark.errors import VoxarkError
 from voxark.gmm.diag import DiagGmm
 from voxark.gmm.em import growth_schedule
-from voxark.random_numbers import seeded_rng
 from voxark.hmm.batches import Batch
 from voxark.hmm.em import HmmEStep, hmm_m_step
 from voxark.hmm.model import Hmm
 from voxark.hmm.train import TrainingOptions
+from voxark.random_numbers import seeded_rng
 
 STAY = {2: (0.98, 0.98), 3: (0.98, 0.9, 0.9)}  # self-loops: silence, (weak,) strong
 RANKS = {2: (0.15,), 3: (0.15, 0.5)}  # shares of the frames, by energy, that the states begin with

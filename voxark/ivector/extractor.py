@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from voxark.errors import VoxarkError
-from voxark.random_numbers import seeded_rng
 from voxark.kaldi_files import IvectorExtractorParams
 from voxark.options import option
 from voxark.packed import pack_lower, unpack_lower
+from voxark.random_numbers import seeded_rng
 
 # The centred form in Kaldi's file: a first column m_c / CENTRED_OFFSET in front of T_c. Its dimension of w
 # moves features by |m_c| / CENTRED_OFFSET, which is nothing, so Kaldi's programs give a first component of

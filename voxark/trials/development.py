@@ -14,10 +14,10 @@ from voxark.backend.dplda_objective import CountWeights
 from voxark.backend.vector_table import collect_vectors
 from voxark.calibration.logistic import prior_weighted_loss
 from voxark.errors import VoxarkError
-from voxark.random_numbers import seeded_rng
 from voxark.io.streams import open_input
 from voxark.metrics import Roc
 from voxark.options import option
+from voxark.random_numbers import seeded_rng
 from voxark.trials.joining import require_labels
 from voxark.trials.lists import read_scores, read_trials
 

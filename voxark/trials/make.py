@@ -24,8 +24,8 @@ from typing import NamedTuple
 import numpy as np
 
 from voxark.errors import VoxarkError
-from voxark.random_numbers import seeded_rng
 from voxark.options import option
+from voxark.random_numbers import seeded_rng
 from voxark.trials.lists import TrialList
 from voxark.trials.make_sides import gather_utterances, utterance_side
 

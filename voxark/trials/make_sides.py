@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from voxark.errors import VoxarkError
-from voxark.random_numbers import seeded_rng
 from voxark.options import option
+from voxark.random_numbers import seeded_rng
 
 logger = logging.getLogger(__name__)
 
