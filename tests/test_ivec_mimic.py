@@ -47,7 +47,7 @@ GROUPS = {
     "extractor": NetworkOptions, "backend": BackendStartOptions, "loss": e2e_options.LossOptions,
     "weights": e2e_options.TrialWeightOptions, "batches": BatchOptions, "normalize": NormalizeOptions,
     "inputs": InputOptions, "masks": SpecAugmentOptions, "optimizer": e2e_options.OptimizerOptions,
-    "gradient": e2e_options.GradientOptions, "dev": DevOptions, "run": e2e_options.RunOptions}
+    "gradient": e2e_options.GradientOptions, "dev": DevOptions, "run": e2e_options.E2eRunOptions}
 NO_CMN = NormalizeOptions(cmn="none")
 
 

@@ -18,10 +18,11 @@ import espeak  # noqa: E402
 needs_espeak = pytest.mark.skipif(not espeak.is_installed(), reason="espeakng-loader is not installed")
 RUN = ROOT / "egs/mini/run.sh"
 SYSTEMS = ["GMM-UBM, MAP", "pooled MFCC, cosine", "pooled MFCC, LDA, cosine", "pooled MFCC, LDA, PLDA",
-           "pooled fbank, LDA, PLDA", "i-vectors, LDA, PLDA", "x-vector, end to end"]  # fmt: skip
-if importlib.util.find_spec("torch") is None:
-    SYSTEMS.pop()
-TINY = ("--size", "tiny", "--e2e-opts", "--num-epochs=1 --batches-per-epoch=5")  # a network that is hardly trained
+           "pooled fbank, LDA, PLDA", "i-vectors, LDA, PLDA"]  # fmt: skip
+HAVE_TORCH = importlib.util.find_spec("torch") is not None
+NETWORKS = ["x-vector, end to end", "s-vectors (FHVAE), cosine", "s-vectors (FHVAE), LDA, PLDA"] if HAVE_TORCH else []
+TINY = ("--size", "tiny", "--e2e-opts", "--num-epochs=1 --batches-per-epoch=5",  # networks that are hardly trained
+        "--fhvae-opts", "--num-steps=20 --steps-per-epoch=10")
 
 
 def recipe(*options, check=True, cwd=None, **variables):
@@ -42,7 +43,7 @@ def recipe(*options, check=True, cwd=None, **variables):
 def table(text):
     """{system: EER in percent} of the recipe's table."""
     found = {}
-    for line in text.splitlines():
+    for line in text.split("What z1 and z2")[0].splitlines():
         match = re.match(r"(.+?)\s{2,}([0-9.]+)\s+([0-9.]+)$", line)
         if match and not line.startswith("System"):
             assert 0 < float(match[3]) <= 1
@@ -88,7 +89,7 @@ def test_a_killed_run_goes_on_where_it_was(finished):
 def test_the_table_has_every_system_and_they_differ(finished):
     folder, said = finished
     found = table(said)
-    assert list(found) == SYSTEMS
+    assert list(found) == SYSTEMS + NETWORKS
     assert 5 <= found["pooled MFCC, LDA, PLDA"] <= 25
     assert found["pooled MFCC, LDA, PLDA"] < found["pooled MFCC, cosine"] < 40
     assert (folder / "results.txt").read_text() in said
@@ -110,7 +111,7 @@ def test_the_second_run_does_nothing_at_once(finished):
     start = time.time()
     again = recipe(*TINY, "--dir", folder).stdout
     assert time.time() - start < 5
-    assert not stages_run(again) and again.count("finished before, skipped") == 11
+    assert not stages_run(again) and again.count("finished before, skipped") == 12
     assert table(again) == table(said) and (folder / "results.txt").stat().st_mtime_ns == before
 
 
@@ -131,17 +132,30 @@ def test_a_changed_option_runs_what_depends_on_it(finished, tmp_path):
 @needs_espeak
 def test_without_torch_the_other_systems_come_out(finished, tmp_path):
     folder, said = finished
-    if "x-vector, end to end" not in SYSTEMS:
+    if not HAVE_TORCH:
         pytest.skip("torch is not installed")
     copy = tmp_path / "exp"
     shutil.copytree(folder, copy)
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
     done = recipe(*TINY, "--dir", copy, "--stage", "9", PYTHONPATH=f"{ROOT}:{tmp_path}")
     left_out = "needs torch: pip install 'voxark[neural]'"
-    assert left_out in done.stderr and table(done.stdout) == {name: table(said)[name] for name in SYSTEMS[:-1]}
-    assert left_out in (copy / "results.txt").read_text() and not (copy / "e2e").exists()
-    assert stages_run(recipe(*TINY, "--dir", copy, "--stop-stage", "9").stdout) == {9}
-    shell(f"cmp {copy}/e2e/final.pt {folder}/e2e/final.pt")  # the same seed, the same network
+    assert left_out in done.stderr and table(done.stdout) == {name: table(said)[name] for name in SYSTEMS}
+    text = (copy / "results.txt").read_text()
+    assert left_out in text and "What z1 and z2" not in text
+    assert not (copy / "e2e").exists() and not (copy / "fhvae").exists()
+    assert stages_run(recipe(*TINY, "--dir", copy, "--stop-stage", "10").stdout) == {9, 10}
+    for name in ("e2e", "fhvae"):
+        shell(f"cmp {copy}/{name}/final.pt {folder}/{name}/final.pt")  # the same seed, the same network
+
+
+@needs_espeak
+def test_latent_variables_are_compared_by_all_labels(finished):
+    folder, said = finished
+    pytest.importorskip("sklearn")
+    rows = said.split("What z1 and z2 of the FHVAE know")[1].splitlines()
+    factors = [line.split("  ")[0] for line in rows if " z1 " in line]
+    assert factors == ["speaker", "noise", "mic", "phone", "phone class"]
+    assert (folder / "fhvae_segments/tsne.svg").read_text().count("phone class") >= 2
 
 
 @needs_espeak
@@ -184,7 +198,7 @@ def test_ones_own_data_with_relative_paths_and_models_of_several_utterances(fini
     )
     assert "relative paths, found in" in done.stderr
     found = table(done.stdout)
-    assert list(found) == SYSTEMS and "10 models, 570 trials of which 30 target" in done.stdout
+    assert list(found) == SYSTEMS + NETWORKS and "10 models, 570 trials of which 30 target" in done.stdout
     # Three utterances tell more of a voice than one.
     assert found["pooled MFCC, LDA, PLDA"] < table(said)["pooled MFCC, LDA, PLDA"]
 

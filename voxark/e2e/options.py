@@ -1,11 +1,10 @@
 """Options of end-to-end training, declared once; nothing here needs torch: programs can show help."""
 
-import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from voxark.errors import VoxarkError
+from voxark.nnet.run_options import RunOptions, settings_of
 from voxark.options import option
 from voxark.trials.correlations import CorrelationOptions
 
@@ -176,32 +175,19 @@ class GradientOptions:
 
 
 @dataclass
-class RunOptions:
+class E2eRunOptions(RunOptions):
     """The run: start, saving, going on."""
 
     init_model: str = option("", "Folder of a trained model to start from; its extractor, and what else fits")
     calibrate: bool = option(True, "Calibrate the scores of the best model on the development trials")
     init_batches: int = option(
         10, "Batches that normalisation layers and the back-end are estimated on at the start")
-    srand: int = option(0, "Seed of every random number")
-    resume: bool = option(False, "Go on with the run in <model-dir>, or start if there is none")
-    save_interval: int = option(200, "The state is saved every so many batches, and behind each epoch")
-    save_minutes: float = option(10.0, "... and when so many minutes have gone by")
-    keep_checkpoints: int = option(3, "Parameters of so many last epochs are kept in checkpoints/")
-    tensorboard: bool = option(
-        False, "Write TensorBoard files to <model-dir>/tensorboard (needs the package tensorboard)")
-    device: str = option("cpu", "Where the networks run: cpu, cuda or cuda:N (with torchrun: of the worker)")
-    num_threads: int = option(1, "Threads of the networks on the CPU (of each worker)")
-    loader_threads: int = option(2, "Threads that read and prepare batches ahead")
 
     def check(self):
         """VoxarkError for numbers that make no sense."""
-        if self.num_threads < 1 or self.loader_threads < 0:
-            raise VoxarkError("--num-threads is at least 1, --loader-threads at least 0")
-        if min(self.init_batches, self.save_interval) < 1 or not self.save_minutes > 0:
-            raise VoxarkError("--init-batches and --save-interval are at least 1, --save-minutes above 0")
-        if self.keep_checkpoints < 0:
-            raise VoxarkError("--keep-checkpoints is at least 0")
+        super().check()
+        if self.init_batches < 1:
+            raise VoxarkError("--init-batches is at least 1")
 
 
 class Options(NamedTuple):
@@ -218,13 +204,11 @@ class Options(NamedTuple):
     optimizer: OptimizerOptions
     gradient: GradientOptions
     dev: object
-    run: RunOptions
+    run: E2eRunOptions
 
     def check(self):
         """VoxarkError for values that make no sense, alone or together."""
-        for name, value in self.settings().items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise VoxarkError(f"--{name.replace('_', '-')}={value}: a finite number is expected")
+        self.settings()
         for group in self:
             if hasattr(group, "check"):
                 group.check()
@@ -253,4 +237,4 @@ class Options(NamedTuple):
 
     def settings(self):
         """One dict of all values by name: what a run must be resumed with."""
-        return {name: value for group in self for name, value in dataclasses.asdict(group).items()}
+        return settings_of(self)

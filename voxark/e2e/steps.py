@@ -21,7 +21,7 @@ class GradientSteps:
     """Takes optimizer steps on batches; ``state_dict`` holds all that later steps depend on.
 
     ``options`` has the attributes optimizer (OptimizerOptions), gradient (GradientOptions) and run
-    (RunOptions).
+    (E2eRunOptions).
     """
 
     def __init__(self, model, objective, options, device):

@@ -42,7 +42,7 @@ class Trainer:
 
     ``model``: an E2eModel whose norms and scorer have been started, unless a state is loaded; ``objective``:
     an Objective; ``settings``: what a state must agree with; ``options``: OptimizerOptions, GradientOptions,
-    RunOptions as attributes optimizer, gradient, run.
+    E2eRunOptions as attributes optimizer, gradient, run.
     """
 
     def __init__(self, model, source, objective, judge, folder, options, settings, workers):

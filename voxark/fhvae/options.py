@@ -1,11 +1,10 @@
 """Options of FHVAE training, declared once; nothing here needs torch: programs can show help."""
 
-import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from voxark.errors import VoxarkError
+from voxark.nnet.run_options import RunOptions, settings_of
 from voxark.options import option
 
 
@@ -126,30 +125,6 @@ class InputOptions:
             raise VoxarkError("--max-held is at least 1, --stats-sequences at least 0")
 
 
-@dataclass
-class RunOptions:
-    """The run: saving, going on."""
-
-    srand: int = option(0, "Seed of every random number")
-    resume: bool = option(False, "Go on with the run in <model-dir>, or start if there is none")
-    save_interval: int = option(1000, "The state is saved every so many steps, and behind each validation")
-    save_minutes: float = option(10.0, "... and when so many minutes have gone by")
-    keep_checkpoints: int = option(3, "Parameters of so many last epochs are kept in checkpoints/")
-    tensorboard: bool = option(
-        False, "Write TensorBoard files to <model-dir>/tensorboard (needs the package tensorboard)")
-    device: str = option("cpu", "Where the networks run: cpu, cuda or cuda:N (with torchrun: of the worker)")
-    num_threads: int = option(1, "Threads of the networks on the CPU (of each worker)")
-    loader_threads: int = option(1, "Threads that read ahead (0: read when it is needed)")
-
-    def check(self):
-        """VoxarkError for numbers that make no sense."""
-        if self.num_threads < 1 or self.loader_threads < 0:
-            raise VoxarkError("--num-threads is at least 1, --loader-threads at least 0")
-        if self.save_interval < 1 or not self.save_minutes > 0 or self.keep_checkpoints < 0:
-            raise VoxarkError("--save-interval is at least 1, --save-minutes above 0, --keep-checkpoints at "
-                              "least 0")
-
-
 class Options(NamedTuple):
     """All options of a training, by group."""
 
@@ -162,12 +137,10 @@ class Options(NamedTuple):
 
     def check(self):
         """VoxarkError for values that make no sense."""
-        for name, value in self.settings().items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise VoxarkError(f"--{name.replace('_', '-')}={value}: a finite number is expected")
+        self.settings()
         for group in self:
             group.check()
 
     def settings(self):
         """One dict of all values by name: what a run must be resumed with."""
-        return {name: value for group in self for name, value in dataclasses.asdict(group).items()}
+        return settings_of(self)

@@ -1,12 +1,13 @@
 """Training sequences: which utterances take part, how they are normalised and read, and segments drawn from them."""
 
+import itertools
 import logging
 
 import numpy as np
 
 from voxark.checks import check_finite
 from voxark.errors import VoxarkError
-from voxark.random_numbers import draw, seeded_rng
+from voxark.random_numbers import draws, seeded_rng
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def long_enough(index, least):
 
 
 def hold_out(index, numbers, share, most, srand):
-    """(rest, held out): numbers of utterances, the second with the smallest draws by key.
+    """(rest, held out) of the utterances ``numbers``, ascending; the second have the smallest draws by key.
 
     A split stays when tables come in another order. VoxarkError where nothing would be left.
     """
@@ -81,9 +82,11 @@ def hold_out(index, numbers, share, most, srand):
     if count >= len(numbers):
         raise VoxarkError(f"{index.name}: {len(numbers)} sequences are too few to hold some out: give others "
                           "with --dev-feats")
-    draws = np.array([draw(srand, "dev", index.keys[number]) for number in numbers.tolist()])
+    taking_part = np.zeros(len(index.keys), bool)
+    taking_part[numbers] = True
+    places = draws(srand, "dev", keys=itertools.compress(index.keys, taking_part))
     held = np.zeros(len(numbers), bool)
-    held[np.argpartition(draws, count - 1)[:count]] = True
+    held[np.argpartition(places, count - 1)[:count]] = True
     return numbers[~held], numbers[held]
 
 
