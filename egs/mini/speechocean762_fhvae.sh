@@ -79,13 +79,13 @@ probe() {
     '$1 == "factor" && $3 ~ /^z[12]$/ && $4 == "gain" { print start "," $2 "," $3 "," $5 }' >>"$exp/disentanglement.csv.partial"
 }
 
-# extract <model> <corpus> <features>
+# extract <model> <corpus> <features>: mu2 and mu1 of segments 20 frames apart, as the paper's; more of z1 and z2 for probes
 extract() {
   local out=$1/$2
   mkdir -p "$out"
+  quietly "$1/log" extract-fhvae --mu1="ark,scp:$out/mu1.ark,$out/mu1.scp" "$1" "scp:$3" "ark,scp:$out/mu2.ark,$out/mu2.scp"
   quietly "$1/log" extract-fhvae --segment-shift=8 --z1="ark,scp:$out/z1.ark,$out/z1.scp" \
-    --z2="ark,scp:$out/z2.ark,$out/z2.scp" --mu1="ark,scp:$out/mu1.ark,$out/mu1.scp" "$1" "scp:$3" \
-    "ark,scp:$out/mu2.ark,$out/mu2.scp"
+    --z2="ark,scp:$out/z2.ark,$out/z2.scp" "$1" "scp:$3"
 }
 
 # test_system <model> <system> <seed>

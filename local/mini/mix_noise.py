@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
 """Copy a data directory with noise and a second microphone mixed in, and the labels utt2noise and utt2mic.
 
-Each copy of an utterance has one of the conditions {clean, a noise, another noise, ...} x {near, far}, drawn by
---srand and its key; copies of an utterance differ. A noise is one recording; --noise-begin and --noise-end choose
-the part of it that is used, so that training and test can have different parts. `far` is one room response. Noise
-is added behind it, at a ratio to the early part of the speech that is drawn for each copy, the pauses included.
-`clean` and `near` leave the samples as they are. A sum that would clip is made softer as a whole.
+Each copy of an utterance has one of the conditions {clean, a noise, another noise, ...} x {near, far}, drawn
+by --srand and its key; copies of an utterance differ. A noise is one recording; --noise-begin and --noise-end
+choose the part of it that is used, so that training and test can have different parts. `far` is one room
+response. Noise is added behind it, at a ratio to the early part of the speech that is drawn for each copy, the
+pauses included. `clean` and `near` leave the samples as they are. A sum that would clip is made softer as a whole.
 
-Writes <out-dir>/wav.scp and wav.ark, a recording for each copy (segments are cut out), utt2spk, spk2utt, utt2noise,
-utt2mic, utt2snr (of those with noise), utt2source (the utterance it is a copy of), and spk2gender if there is one.
-Names of copies are <utterance>-<noise>-<microphone>.
+Writes <out-dir>/wav.scp and wav.ark, a recording for each copy (segments are cut out), utt2spk, spk2utt,
+utt2noise, utt2mic, utt2snr (of those with noise), utt2source (the utterance it is a copy of), and spk2gender if
+there is one. Names of copies are <utterance>-<noise>-<microphone>.
 
 Usage: mix_noise.py [options] <data-dir> <out-dir>
-e.g.: mix_noise.py --noise-dir=noise_rir/noise --rir-dir=noise_rir/rir --noise-end=0.7 data/train data/train_noisy
+e.g.: mix_noise.py --noise-dir=noise_rir/noise --rir-dir=noise_rir/rir --noise-end=0.7 data/train data/noisy
 See also: egs/mini/noise_fhvae.sh, train-e2e-verif (--noise-dir)
 """
 
@@ -66,33 +66,37 @@ def choose_noises(table, names, count, min_seconds, srand):
         if unknown := [name for name in names if name not in table.keys]:
             raise VoxarkError(f"--noises: {table.name} has no {unknown[0]}")
         if len(set(names)) < len(names) or CLEAN in names:
-            raise VoxarkError(f"--noises={','.join(names)}: different names, none of them {CLEAN}, are expected")
+            raise VoxarkError(
+                f"--noises={','.join(names)}: different names, none of them {CLEAN}, are expected")
         return list(names)
     long = [key for key, length in zip(table.keys, table.lengths) if length >= min_seconds * table.rate]
     if len(long) < count:
-        raise VoxarkError(f"{table.name}: {len(long)} recordings have {min_seconds:g} s or more, {count} are needed")
+        raise VoxarkError(
+            f"{table.name}: {len(long)} recordings have {min_seconds:g} s or more, {count} are needed")
     return sorted(sorted(long, key=lambda name: draw(srand, "noises", name))[:count])
 
 
 def part_of_noise(table, name, begin, end):
     """The Recording of the part from ``begin`` to ``end`` (shares of its length) of an entry of ``table``.
 
-    Raises VoxarkError where nothing is left, and for half a second of digital silence: a copy could get nothing else.
+    Raises VoxarkError where nothing is left, and for half a second of digital silence: a copy could get nothing
+    else.
     """
     number = table.keys.index(name)
     length = int(table.lengths[number])
     samples = table.read(number, int(begin * length), int(end * length)).astype(np.float32)
     sounding = np.concatenate(([-1], np.flatnonzero(samples), [len(samples)]))
     if not samples.any() or np.diff(sounding).max() > _LONGEST_SILENCE * table.rate:
-        raise VoxarkError(f"{table.name}: {name} is silent for more than {_LONGEST_SILENCE} s: choose another noise")
+        raise VoxarkError(
+            f"{table.name}: {name} is silent for more than {_LONGEST_SILENCE} s: choose another noise")
     return Recording(name, samples)
 
 
 class Mixer:
     """Mixes an utterance with what a Condition says.
 
-    ``noises``: {label: Recording}; ``response``: the Recording of the far microphone's impulse response. Ratios are
-    drawn from ``snrs`` (least, largest) in dB.
+    ``noises``: {label: Recording}; ``response``: the Recording of the far microphone's impulse response. Ratios
+    are drawn from ``snrs`` (least, largest) in dB.
     """
 
     def __init__(self, noises, response, rate, snrs, srand):
@@ -121,7 +125,8 @@ class Mixer:
         mixed = augmenter(key, (), lambda first, last: samples[first:last], len(samples), 0, len(samples))
         if mixed.dtype == np.int16:
             return mixed, snr
-        return np.rint(mixed * min(1.0, _LOUDEST / max(float(np.abs(mixed).max()), 1.0))).astype(np.int16), snr
+        softer = min(1.0, _LOUDEST / max(float(np.abs(mixed).max()), 1.0))
+        return np.rint(mixed * softer).astype(np.int16), snr
 
 
 def open_mixer(noise_dir, rir_dir, rate, noises, response, part, snrs, srand):
@@ -159,11 +164,12 @@ def write_copies(out, planned, audio, mixer, counts):
 
 
 def write_labels(out, copies, snrs, data):
-    """Write the tables of the copies (key, utterance, Condition) that were made, those with a ratio in ``snrs``."""
+    """Write the tables of the copies (key, utterance, Condition) that were made; ``snrs``: {key: dB or None}."""
     utt2spk = datadir.read_table(str(data / "utt2spk"))
     speakers = {key: utt2spk[source] for key, source, _ in copies}
     labels = {"utt2spk": speakers, "utt2noise": {key: of.noise for key, _, of in copies},
-              "utt2mic": {key: of.mic for key, _, of in copies}, "utt2source": {key: utt for key, utt, _ in copies},
+              "utt2mic": {key: of.mic for key, _, of in copies},
+              "utt2source": {key: utt for key, utt, _ in copies},
               "utt2snr": {key: f"{snrs[key]:.2f}" for key, *_ in copies if snrs[key] is not None},
               "spk2utt": {spk: " ".join(utts) for spk, utts in datadir.invert_utt2spk(speakers).items()}}
     for name, table in labels.items():
