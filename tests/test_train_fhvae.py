@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from helpers import ROOT, environment, load_ark, run, save_ark
+from scipy import stats
 
 torch = pytest.importorskip("torch")
 
@@ -443,7 +444,7 @@ def test_extraction(trained, tmp_path):
     save_model(tmp_path / "m", model)
     save_ark(tmp_path / "f.ark", {**feats, "short": np.ones((3, F), np.float32)})
     names = ("z1", "z2", "z1-var", "z2-var", "mu1", "reconstruction")
-    done = run("extract-fhvae", *(f"--{n}=ark:{tmp_path}/{n}.ark" for n in names), f"--bound={tmp_path}/bound",
+    done = run("extract-fhvae", *(f"--{n}=ark:{tmp_path}/{n}.ark" for n in names), f"--bound=ark,t:{tmp_path}/bound",
                "--segment-shift=5", tmp_path / "m", f"ark:{tmp_path}/f.ark", f"ark:{tmp_path}/mu2.ark")
     assert "done 4, failed 1" in done.stderr and "3 frames, fewer than a segment's 10" in done.stderr
     found = {name: load_ark(tmp_path / f"{name}.ark") for name in (*names, "mu2")}
@@ -456,6 +457,16 @@ def test_extraction(trained, tmp_path):
     line = (tmp_path / "bound").read_text().split()
     total, *terms = map(float, line[2:7])
     assert abs(total - (terms[0] - terms[1] - terms[2] + terms[3])) < 1e-2
+
+
+def test_bounds_are_densities_of_the_features_as_they_are(trained):
+    """log p(x) by scipy at the decoder's mean and variance in the units of the features."""
+    model, x = trained[0][10.0][0], trained[1]["u05"]
+    encoded = encode(model, x, 7)
+    mean, logvar = decode(model, encoded.z1_mean, encoded.z2_mean)
+    cut = x[encoded.starts[:, None] + np.arange(L)]
+    expected = stats.norm.logpdf(cut, mean, np.exp(0.5 * logvar)).sum((1, 2)).mean()
+    assert abs(extract(model, x, ("bound",), 7)["bound"][1] - expected) < 1e-3 * abs(expected) + 1e-2
 
 
 def test_samples_depend_on_seed_and_key(trained):
