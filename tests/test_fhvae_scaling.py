@@ -161,6 +161,27 @@ def test_pieces_are_consecutive_segments(tmp_path):
         np.testing.assert_allclose(mu2[key], expected.sum(0) / 2.25, atol=1e-5)
 
 
+def test_sums_over_other_utterances_alone(tmp_path):
+    """Against densities by scipy."""
+    from scipy import special, stats
+
+    module, rng = load("other_sequences"), np.random.default_rng(0)
+    z2, mu2 = rng.standard_normal((6, 3)), rng.standard_normal((40, 3))
+    own, owners = np.arange(6) % 3, rng.integers(0, 3, 40)
+    found = module.log_sums(z2, own, mu2, owners, [4, 20], 0.25)
+    for row in range(6):
+        others = mu2[owners != own[row]]
+        for place, size in enumerate((4, 20)):
+            expected = special.logsumexp(stats.norm.logpdf(z2[row], others[:size], 0.5).sum(1))
+            assert abs(found[place, row] - expected) < 1e-9
+    pieces = {f"u{n // 5}-{n % 5:04d}": mu2[n].astype(np.float32) for n in range(40)}
+    save_ark(tmp_path / "mu2.ark", pieces)
+    save_ark(tmp_path / "z2.ark", {key: x[None] for key, x in pieces.items()})
+    local("other_sequences.py", f"ark:{tmp_path}/z2.ark", f"ark:{tmp_path}/mu2.ark", tmp_path / "t.tsv")
+    rows = rows_of(tmp_path / "t.tsv")
+    assert [row["M"] for row in rows] == ["10", "35"] and float(rows[1]["mean"]) > float(rows[0]["mean"])
+
+
 def test_a_kind_of_training_ends_when_it_is_too_slow_or_too_large(tmp_path):
     """The rule, on figures that are given."""
     module = load("measure_scaling")
