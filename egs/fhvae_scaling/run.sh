@@ -11,7 +11,7 @@ size=default
 model=
 feats=
 num_pieces=
-num_rounds=20
+num_rounds=
 forms=product,plain,naive
 max_memory=4096
 max_sequences=
@@ -34,7 +34,7 @@ Options:
   --model DIR               an FHVAE that train-fhvae has trained, for figure 1 (default: one of drawn sequences)
   --feats SCP               features of 80 log mel filters or what --model takes, for figure 1; goes with --model
   --num-pieces N            sequences of figure 1, pieces of utterances (default: 10000; 100000 with --model)
-  --num-rounds N            steps with each size of the cache (default: $num_rounds)
+  --num-rounds N            steps with each size of the cache (default: 20, tiny 4)
   --forms LIST              forms of the discriminative term that are timed (default: $forms)
   --max-memory N            MiB that a training may ask for in stage 3, and arrays in stage 1 (default: $max_memory)
   --max-sequences N         training sequences up to which stage 3 goes, a power of ten (default: 1000000)
@@ -52,7 +52,7 @@ fail() {
 }
 
 [ $# -eq 0 ] || fail "unexpected argument '$1'"
-for option in num_rounds max_memory num_threads stage stop_stage; do
+for option in max_memory num_threads stage stop_stage; do
   [[ ${!option} =~ ^[0-9]+$ ]] || fail "--${option//_/-} ${!option}: expected a number"
 done
 [[ $size == tiny || $size == default ]] || fail "--size $size: expected tiny or default"
@@ -64,15 +64,17 @@ cache_sizes=10,100,1000,2000,5000,10000,20000
 network=() small_network=(--num-layers=1 --hidden-dim=64 --sequence-batch-size=1000)
 training=(--num-layers=1 --hidden-dim=64 --sequence-batch-size=500 --num-steps=600 --steps-per-epoch=200)
 num_utts=2500 scaling_utts=1000
-: "${max_sequences:=1000000}" "${num_pieces:=$([ -n "$model" ] && echo 100000 || echo 10000)}"
 if [ "$size" = tiny ]; then
-  cache_sizes=10,300 num_rounds=4 num_utts=60 scaling_utts=50 max_sequences=1000 num_pieces=100
+  cache_sizes=10,300 num_utts=60 scaling_utts=50
+  : "${max_sequences:=1000}" "${num_pieces:=100}" "${num_rounds:=4}"
   network=(--num-layers=1 --hidden-dim=8 --segment-batch-size=16)
   small_network=(--arch=fc --hidden-dim=8 --num-layers=1 --sequence-batch-size=20 --num-steps=3)
   training=(--arch=fc --hidden-dim=16 --sequence-batch-size=40 --segment-batch-size=32 --num-steps=30 --steps-per-epoch=30)
 fi
+: "${max_sequences:=1000000}" "${num_pieces:=$([ -n "$model" ] && echo 100000 || echo 10000)}" "${num_rounds:=20}"
 [[ $max_sequences =~ ^1000*$ ]] || fail "--max-sequences $max_sequences: expected 100, 1000, 10000, ..."
 [[ $num_pieces =~ ^[1-9][0-9]+$ ]] || fail "--num-pieces $num_pieces: expected a number, 10 at least"
+[[ $num_rounds =~ ^[1-9][0-9]*$ ]] || fail "--num-rounds $num_rounds: expected a number above zero"
 
 mkdir -p "${dir:=$here/exp}"
 dir=$(cd "$dir" && pwd -P)

@@ -29,6 +29,8 @@ class Data:
         length, inputs = options.model.segment_length, options.inputs
         index = FeatureIndex(feats_rspecifier, inputs.utt2num_frames, inputs.max_held << 20)
         self.dim = index.dim
+        if self.dim < 1:
+            raise VoxarkError(f"{index.name}: features of dimension 0: there is nothing to train on")
         numbers, short = self._usable(index, length)
         if options.dev.dev_feats:
             dev_index = FeatureIndex(options.dev.dev_feats, "", inputs.max_held << 20)
@@ -47,7 +49,8 @@ class Data:
     def _usable(index, length):
         numbers, short = long_enough(index, length)
         if not len(numbers):
-            raise VoxarkError(f"{index.name}: no sequence has the {length} frames of a segment")
+            raise VoxarkError(f"{index.name}: no sequence has the {length} frames of a segment: give longer ones, or "
+                              "a smaller --segment-length")
         return numbers, short
 
     def normalise(self, mean, std):
