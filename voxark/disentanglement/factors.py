@@ -68,6 +68,8 @@ def read_factors(options, segments):
     """The Factors that options ask for, of Segments; VoxarkError for a table that has nothing in common."""
     options.check()
     utt2spk = tables.read_table("token", options.utt2spk) if options.utt2spk else {}
+    if options.utt2spk and not utt2spk:
+        raise VoxarkError(f"--utt2spk={options.utt2spk}: the table is empty")
     speakers = [utt2spk.get(key) for key in segments.keys]
     apart = set(filter(None, options.speaker_disjoint.split(",")))
     by_utterance, by_time = named_files(options.factors, "factors"), named_files(options.ctm, "ctm")

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from voxark.errors import VoxarkError
 from voxark.fhvae.inference import check_features, decode, encode, utterance_bound
 from voxark.random_numbers import seeded_rng
 
@@ -11,7 +12,8 @@ def extract(model, feats, names, shift=20, seed=None):
 
     mu1, mu2 (D,); z1, z2 (N,D), z1_var, z2_var (N,D) of segments ``shift`` frames apart; reconstruction (T,F);
     bound (5,): segment bound, log p(x), KL of z1, KL of z2, log p(mu2) / N, means over segments. ``seed``, words
-    that random numbers depend on, has z1 and z2 sampled. Raises VoxarkError for features that do not fit.
+    that random numbers depend on, has z1 and z2 sampled. Raises VoxarkError for features that do not fit,
+    and where something would not be finite.
     """
     feats = check_features(model, feats)
     rng = seeded_rng(*seed, "z") if seed else None
@@ -26,6 +28,10 @@ def extract(model, feats, names, shift=20, seed=None):
     if "bound" in names:
         terms = utterance_bound(model, feats, shift)
         found["bound"] = np.array([terms.total.mean(), *(term.mean() for term in terms)], np.float32)
+    for name in names:
+        if not np.isfinite(found[name]).all():
+            raise VoxarkError(f"{name} is not finite with these features, whose largest absolute value is "
+                              f"{np.abs(feats).max():g}: look at them, they are not like those of the training")
     return {name: found[name] for name in names}
 
 

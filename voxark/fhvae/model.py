@@ -5,6 +5,7 @@ Its folder is described in :mod:`voxark.nnet.model_folder`.
 
 import copy
 import dataclasses
+import math
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 from voxark.errors import VoxarkError
 from voxark.fhvae.networks import DECODERS, ENCODERS
 from voxark.fhvae.objective import Bound, Gaussian, segment_bound
-from voxark.fhvae.options import ModelOptions
+from voxark.fhvae.options import MAX_SIZE, ModelOptions
 from voxark.nnet import model_folder
 
 FORMAT, VERSION = "voxark-fhvae", 1
@@ -60,17 +61,21 @@ class FhvaeModel(nn.Module):
             raise VoxarkError("this is no configuration of an FHVAE")
         if config.get("version") != VERSION:
             raise VoxarkError(f"the model's version is {config.get('version')}, this program reads {VERSION}")
-        if not isinstance(config.get("input_dim"), int) or config["input_dim"] < 1:
+        if type(config.get("input_dim")) is not int or not 0 < config["input_dim"] <= MAX_SIZE:
             raise VoxarkError(f"the configuration's input_dim is {config.get('input_dim')!r}")
         options = config.get("options")
         fields = {field.name: type(field.default) for field in dataclasses.fields(ModelOptions)}
         if not isinstance(options, dict) or set(options) != set(fields):
             raise VoxarkError("the configuration's options are not those of an FHVAE")
         for name, kind in fields.items():
-            if not isinstance(options[name], (int, float) if kind is float else kind):
-                raise VoxarkError(f"the configuration's {name} is {options[name]!r}")
+            value = options[name]  # true is no number here, though Python takes it for one
+            if type(value) not in ((int, float) if kind is float else (kind,)) or (
+                    kind is float and not math.isfinite(value)):
+                raise VoxarkError(f"the configuration's {name} is {value!r}")
         if options["arch"] not in ENCODERS:
             raise VoxarkError(f"the configuration's arch is {options['arch']!r}: expected lstm or fc")
+        if options["normalize"] not in ("global", "none"):
+            raise VoxarkError(f"the configuration's normalize is {options['normalize']!r}: expected global or none")
         ModelOptions(**options).check()
         return copy.deepcopy(config)
 

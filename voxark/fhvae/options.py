@@ -7,6 +7,8 @@ from voxark.errors import VoxarkError
 from voxark.nnet.run_options import RunOptions, settings_of
 from voxark.options import option
 
+MAX_SIZE = 2**31 - 1  # torch counts with 64 bits, and sizes are multiplied
+
 
 @dataclass
 class ModelOptions:
@@ -32,6 +34,9 @@ class ModelOptions:
         """VoxarkError for numbers that make no sense."""
         if min(self.num_layers, self.hidden_dim, self.z1_dim, self.z2_dim, self.segment_length) < 1:
             raise VoxarkError("--num-layers, --hidden-dim, --z1-dim, --z2-dim and --segment-length are at least 1")
+        if max(self.hidden_dim, self.z1_dim, self.z2_dim, self.segment_length) > MAX_SIZE or self.num_layers > 100:
+            raise VoxarkError(f"--hidden-dim, --z1-dim, --z2-dim and --segment-length are at most {MAX_SIZE}, "
+                              "--num-layers at most 100")
         if not min(self.pz1_var, self.pz2_var, self.pmu2_var) > 0:
             raise VoxarkError("--pz1-var, --pz2-var and --pmu2-var are above 0")
         if self.logvar_clamp < 0:

@@ -207,8 +207,8 @@ class Trainer:
         line = self._judge()
         bound = line["dev_exact_bound" if self.options.dev.exact_bound else "dev_bound"]
         if not math.isfinite(bound):
-            raise VoxarkError(f"the bound of the held-out sequences is not finite in epoch {self.epoch}: look at "
-                              "the features' values, or lower --lr")
+            raise VoxarkError(f"the bound of held-out sequences is not finite in epoch {self.epoch}, the first time "
+                              f"with {self.judge.first_not_finite}: look at its features, or lower --lr")
         if bound > self.best_bound:
             self.best_bound, self.best_epoch, self.best_step = bound, self.epoch, self.step
             self.best = self._parameters()

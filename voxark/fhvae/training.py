@@ -13,6 +13,7 @@ from voxark.fhvae.validation import Validation
 from voxark.nnet import distributed
 from voxark.nnet.board import check_board
 from voxark.nnet.feature_index import FeatureIndex
+from voxark.nnet.model_folder import build_model
 from voxark.nnet.run_folder import RunFolder, check_same
 from voxark.random_numbers import draw
 
@@ -100,7 +101,7 @@ def _open_in(folder, feats_rspecifier, options, workers):
     data.log()
     folder.write_table("skipped", [*data.skipped, *((key, "shorter than a segment") for key in data.too_short)])
     torch.manual_seed(int(draw(options.run.srand, "model") * 2**63))
-    model = FhvaeModel(model_config(options.model, data.dim)).to(workers.device)
+    model = build_model(FhvaeModel, model_config(options.model, data.dim), "the model's options").to(workers.device)
     if state is None and options.model.normalize == "global":
         moments = data.training.moments(options.inputs.stats_sequences, options.run.srand)
         for buffer, values in zip((model.feat_mean, model.feat_std), moments, strict=True):

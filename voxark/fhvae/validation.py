@@ -28,6 +28,7 @@ class Validation:
 
     def __init__(self, sequences, shift, srand, device):
         self.sequences, self.shift, self.srand, self.device = sequences, shift, srand, device
+        self.first_not_finite = None  # key of the first sequence whose bound was not finite
 
     @torch.no_grad()
     def figures(self, model):
@@ -42,6 +43,7 @@ class Validation:
             num = count[row].float()
             passed = model(x, centres[row], num, noise)
             sums.add(passed, centres[row], num, model.options)
+            self._note_not_finite(passed.bound.total, sum(map(len, mu2)) + row)
             rows.append(row + sum(map(len, mu2)))
             zbar2.append(q2.mean)
             mu2.append(centres)
@@ -51,6 +53,12 @@ class Validation:
         found["dev_disc"] = float(log_posterior_of_sequence(logits, rows).double().mean())
         found["dev_seq_acc"] = float((logits.argmax(1) == rows).double().mean())
         return found
+
+    def _note_not_finite(self, bound, positions):
+        """Remember the key of the first of sequences at ``positions`` (S,) whose bound (S,) is not finite."""
+        bad = positions[~torch.isfinite(bound)]
+        if len(bad) and self.first_not_finite is None:
+            self.first_not_finite = self.sequences.key(int(bad[0]))
 
     def _groups(self, model):
         """Yield (segments (L,S,F), row in the group (S,), noise) of some sequences at a time."""

@@ -85,6 +85,17 @@ def save_model(folder, model):
     write_config(os.path.join(folder, "config.json"), model.config)
 
 
+def build_model(model_class, config, name):
+    """The model that a config describes; VoxarkError, with ``name`` in front, where it cannot be made."""
+    try:
+        return model_class(config)
+    except VoxarkError as error:
+        raise VoxarkError(f"{name}: {error}") from None
+    except (RuntimeError, MemoryError) as error:
+        reason = next(iter(str(error).splitlines()), "out of memory")
+        raise VoxarkError(f"{name}: the networks described there cannot be made: {reason}") from None
+
+
 def load_model(folder, model_class, parameters="final.pt"):
     """The model of a folder, on the CPU, in evaluation mode; ``parameters`` names a file of it.
 
@@ -95,12 +106,7 @@ def load_model(folder, model_class, parameters="final.pt"):
     settings = read_config(config, model_class)
     random_state = torch.random.get_rng_state()
     try:
-        model = model_class(settings)
-    except VoxarkError as error:
-        raise VoxarkError(f"{config}: {error}") from None
-    except (RuntimeError, MemoryError) as error:
-        reason = next(iter(str(error).splitlines()), "out of memory")
-        raise VoxarkError(f"{config}: the networks that it describes cannot be made: {reason}") from None
+        model = build_model(model_class, settings, config)
     finally:
         torch.random.set_rng_state(random_state)  # the random start is thrown away: nobody should notice it
     set_parameters(model, read_parameters(path), path)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from voxark.checks import check_finite
 from voxark.errors import VoxarkError
 from voxark.options import option
 from voxark.report.det import shortened
@@ -94,6 +95,10 @@ def draw_pieces(feats, numbers, length, labels, rng, among=_FROM_FIRST):
 
 
 def _loud_piece(key, x, length, labels, rng):
+    try:
+        check_finite(x, "feature")
+    except VoxarkError as error:
+        raise VoxarkError(f"{key}: {error}") from None
     starts = np.arange(0, len(x) - length + 1, length)
     levels = np.array([x[start : start + length].mean() for start in starts])
     return Piece(key, int(rng.choice(starts[levels >= np.median(levels)])), x, labels.get(key, ""))
@@ -104,8 +109,11 @@ def recombine(model, a, b):
     from voxark.fhvae.inference import decode, encode
 
     def encoded(pieces):
-        cuts = (piece.feats[piece.start : piece.start + model.segment_length] for piece in pieces)
-        return [encode(model, cut) for cut in cuts]
+        for piece in pieces:
+            try:
+                yield encode(model, piece.feats[piece.start : piece.start + model.segment_length])
+            except VoxarkError as error:
+                raise VoxarkError(f"{piece.key}: {error}") from None
 
     z1 = np.concatenate([one.z1_mean for one in encoded(a)])
     z2 = np.concatenate([one.z2_mean for one in encoded(b)])
