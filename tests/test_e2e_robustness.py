@@ -406,7 +406,7 @@ def test_checkpoints_of_another_kind(data, tmp_path):
     config = read_config(str(folder / "config.json"), E2eModel)
     config["arch_options"]["channels"] = 1 << 30
     write_config(str(folder / "config.json"), config)
-    with pytest.raises(VoxarkError, match="config.json: the networks that it describes cannot be made"):
+    with pytest.raises(VoxarkError, match="config.json: the networks described there cannot be made"):
         load_model(str(folder))
 
 

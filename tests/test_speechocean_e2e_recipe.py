@@ -104,7 +104,7 @@ def test_table_of_seeds(tmp_path):
     deviation = np.std([4, 5], ddof=1)
     assert done[1].split()[:6] == ["a,", "b", "x", "2", "4.50", f"({deviation:.2f})"]
     assert done[2].split() == ["c", "x", "1", "6.00", "1.000", "1.000", "1.000", "1.000"]
-    for content, message in ((["system,list"], "no column act_dcf"), ([header], "no results"),
+    for content, message in ((["system,list"], "no column eer"), ([header], "no results"),
                              ([header, "a,0,x,?,1,1,1,1"], "line 2: eer is no number")):
         write_lines(tmp_path / "bad.csv", *content)
         failed = table(tmp_path / "bad.csv")
