@@ -310,7 +310,7 @@ def test_values_that_are_not_finite_name_the_key(tmp_path):
     feats["u07"][30] = np.nan
     save_ark(tmp_path / "f.ark", feats)
     done = run("train-fhvae", *SMALL, f"ark:{tmp_path}/f.ark", tmp_path / "m", check=False)
-    assert done.returncode == 1 and "u07" in done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and f"u07: ark:{tmp_path}/f.ark" in done.stderr.splitlines()[-1]
 
 
 def test_a_loss_that_is_not_finite(feats, tmp_path):

@@ -43,7 +43,7 @@ def read_segments(z1, z2, counts, z1_var="", z2_var="", progress=lambda entries:
             try:
                 found = _matrices(key, value, others)
             except VoxarkError as error:
-                counts.fail(key, str(error))
+                counts.fail(key, str(error).removeprefix(f"{key}: "))  # tables name it, too
                 continue
             for name, matrix in found.items():
                 same[name].require(f"{key}: {name}", matrix.shape[1])

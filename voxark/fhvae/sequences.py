@@ -42,7 +42,7 @@ class Sequences:
             try:
                 check_finite(x, "feature")
             except VoxarkError as error:
-                raise VoxarkError(f"{self.key(position)}: {error}") from None
+                raise VoxarkError(f"{self.key(position)}: {self.index.name}: {error}") from None
         if self.mean is not None:
             x -= self.mean
             x /= self.std
