@@ -34,7 +34,7 @@ requirements=$("$python" - "$root/pyproject.toml" <<'PY'
 import sys, tomllib
 project = tomllib.load(open(sys.argv[1], "rb"))["project"]
 extras = project["optional-dependencies"]
-print("\n".join(project["dependencies"] + [item for name in ("fast", "mini", "plot", "test") for item in extras[name]]))
+print("\n".join(project["dependencies"] + [item for name in ("fast", "mini", "plot", "report", "test") for item in extras[name]]))
 PY
 )
 
