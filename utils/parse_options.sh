@@ -9,7 +9,9 @@
 # --fbank-config FILE and --fbank-config=FILE set fbank_config; the options are shifted away, so that "$@"
 # holds the positional arguments afterwards. --config FILE names a file of name=value (or --name=value) lines
 # with # comments; it is read first and the command line wins. A variable whose default is true or false takes
-# nothing else, one whose default is an integer takes no shell syntax. --help prints $help_message. `--` ends
+# nothing else, and --name before another option or at the end is --name true; one whose default is an integer takes no
+# shell syntax. Where the script has declared `preset` and a read-only preset_folder, --preset NAME (or its default) is
+# the file NAME.conf in there, which is read before all others. --help prints $help_message. `--` ends
 # the options.
 #
 # No value is ever evaluated, and only a variable that the script has declared can be set: its name is in
@@ -73,12 +75,22 @@ _po_read_config() {
   done <"$1"
 }
 
+# True if _po_option is a variable whose default is true or false.
+_po_is_flag() {
+  local _po_name=${_po_option//-/_}
+  _po_declared "$_po_name" && [[ ${!_po_name} == true || ${!_po_name} == false ]]
+}
+
 # Split the first option of "$@" into _po_option and _po_value; _po_words is the number of words it takes.
 _po_next() {
   _po_option=${1#--} _po_words=1
   if [[ $_po_option == *=* ]]; then
     _po_value=${_po_option#*=}
     _po_option=${_po_option%%=*}
+    return
+  fi
+  if _po_is_flag && [[ ${2:---} == --* ]]; then
+    _po_value=true
     return
   fi
   (($# > 1)) || _po_die "$1 needs a value"
@@ -89,9 +101,27 @@ _po_next() {
   _po_value=$2 _po_words=2
 }
 
+# Read the file of the preset that the command line, or else the variable, names.
+_po_read_preset() {
+  local _po_option _po_value _po_words _po_names
+  while (($#)) && [[ $1 == --* && $1 != -- && $1 != --help ]]; do
+    _po_next "$@"
+    [[ $_po_option != preset ]] || preset=$_po_value
+    shift "$_po_words"
+  done
+  [[ -n $preset ]] || return 0
+  if [[ $preset == */* || ! -f $preset_folder/$preset.conf ]]; then
+    _po_names=$(cd "$preset_folder" && printf '%s\n' *.conf)
+    _po_names=${_po_names//.conf/}
+    _po_die "--preset $preset: expected one of ${_po_names//$'\n'/ }"
+  fi
+  _po_read_config "$preset_folder/$preset.conf"
+}
+
 # First pass: --help and --config only.
 _po_first_pass() {
   local _po_option _po_value _po_words
+  if [[ -n ${preset_folder:-} ]]; then _po_read_preset "$@"; fi
   while (($#)) && [[ $1 == -h || ($1 == --* && $1 != --) ]]; do
     if [[ $1 == --help || $1 == -h ]]; then
       printf '%b\n' "${help_message:-$0: no help message}"
@@ -117,6 +147,6 @@ done
 if [[ -n ${cmd+set} && -z $cmd ]]; then
   _po_die "empty argument to --cmd"
 fi
-unset -f _po_die _po_declared _po_set _po_read_config _po_next _po_first_pass
+unset -f _po_die _po_declared _po_set _po_read_config _po_next _po_is_flag _po_read_preset _po_first_pass
 unset -v _po_option _po_value _po_words
 true

@@ -22,6 +22,7 @@ dplda_seeds=3
 stage=1
 stop_stage=100
 force=false
+dry_run=false
 nj=2
 cmd=run.py
 help_message="Usage: $0 [options]
@@ -49,7 +50,8 @@ Options:
   --num-trainings N         trainings of PLDA and DPLDA for each setting, stages 12 and 13 (default: $num_trainings)
   --dplda-seeds N           runs for each size of mini-batches (default: $dplda_seeds)
   --stage N, --stop-stage N first and last stage (default: all)
-  --force true              run stages that have finished, too
+  --force                   run stages that have finished, too
+  --dry-run                 only say what would be done: stages, what they read and make, sizes
   --nj N                    jobs at a time (default: $nj)
   --cmd LAUNCHER            how to run jobs (default: $cmd; Kaldi's run.pl, slurm.pl, queue.pl work too)
   --config FILE             settings, one name=value a line; the command line wins"
@@ -99,8 +101,7 @@ if [ -n "$scored" ]; then
   [ -f "$scored" ] || fail "--scored $scored: no such file"
   check_scored "$scored"
 fi
-mkdir -p "${dir:=$here/exp}"
-dir=$(cd "$dir" && pwd -P)
+dir=$(realpath -m "${dir:-$here/exp}")
 network_conf=$(cd "$(dirname "$network_conf")" && pwd -P)/$(basename "$network_conf")
 # Kaldi's pipes and launchers take lines of shell.
 for path in "$root" "$dir" "$network_conf"; do
@@ -356,7 +357,7 @@ run_stage pictures --title "pictures" --after "measure correlations batch_size w
   --makes "$(drawings | awk '{ print $NF }')"
 run_stage page --title "page" --after "densities triplets weights variance batches pictures" \
   --reads "$local_dir/make_page.py $local_dir/slides.py $root/voxark/report/page.py" --makes "$dir/index.html"
-if [ "$stop_stage" -ge "$_stage_number" ]; then
+if stages_complete; then
   echo
   echo "Page:     $dir/index.html"
   echo "Pictures: $pictures/*.$format, their numbers beside them in *.tsv"

@@ -21,6 +21,7 @@ num_threads=1
 stage=1
 stop_stage=100
 force=false
+dry_run=false
 help_message="Usage: $0 [options]
 e.g.: $0 --dir exp/fhvae_scaling
       $0 --model exp/fhvae --feats data/train/feats.scp --num-pieces 100000
@@ -42,7 +43,8 @@ Options:
   --device cpu|cuda         of stage 1 (default: $device)
   --num-threads N           threads of stage 1 (default: $num_threads)
   --stage N, --stop-stage N first and last stage (default: all)
-  --force true              run stages that have finished, too
+  --force                   run stages that have finished, too
+  --dry-run                 only say what would be done: stages, what they read and make, sizes
   --config FILE             settings, one name=value a line; the command line wins"
 . "$root/utils/parse_options.sh"
 
@@ -76,8 +78,7 @@ fi
 [[ $num_pieces =~ ^[1-9][0-9]+$ ]] || fail "--num-pieces $num_pieces: expected a number, 10 at least"
 [[ $num_rounds =~ ^[1-9][0-9]*$ ]] || fail "--num-rounds $num_rounds: expected a number above zero"
 
-mkdir -p "${dir:=$here/exp}"
-dir=$(cd "$dir" && pwd -P)
+dir=$(realpath -m "${dir:-$here/exp}")
 [[ $dir != *[[:space:]]* && $root != *[[:space:]]* ]] || fail "'$dir': a path with blanks does not work"
 . "$root/path.sh"
 . "$root/utils/stages.sh"
@@ -161,7 +162,7 @@ run_stage pictures --title "pictures" --after "step_times scaling" --makes "$dir
   --reads "$local_dir/plot_step_times.py $local_dir/plot_scaling.py $local_dir/published.py"
 run_stage results --title "results" --after "step_times scaling histogram" --reads "$local_dir/summarise.py" \
   --makes "$dir/results.txt $dir/results.csv"
-if [ "$stop_stage" -ge "$_stage_number" ]; then
+if stages_complete; then
   cat "$dir/results.txt"
   echo
   echo "Results:  $dir/results.txt, $dir/results.csv"

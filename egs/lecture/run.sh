@@ -12,6 +12,7 @@ format=svg
 stage=1
 stop_stage=100
 force=false
+dry_run=false
 nj=2
 cmd=run.py
 help_message="Usage: $0 [options]
@@ -26,7 +27,8 @@ Options:
   --quick true              little data and few iterations: to see whether everything works
   --format svg|png          of the pictures (default: $format)
   --stage N, --stop-stage N first and last stage (default: all)
-  --force true              run stages that have finished, too
+  --force                   run stages that have finished, too
+  --dry-run                 only say what would be done: stages, what they read and make, sizes
   --nj N                    pictures and trainings at a time (default: $nj)
   --cmd LAUNCHER            how to run jobs (default: $cmd; Kaldi's run.pl, slurm.pl, queue.pl work too)"
 . "$root/utils/parse_options.sh"
@@ -46,8 +48,7 @@ for option in seed nj stage stop_stage; do
 done
 [ "$nj" -gt 0 ] || fail "--nj 0: expected at least one job"
 [[ $format == svg || $format == png ]] || fail "--format $format: expected svg or png"
-mkdir -p "${dir:=$here/exp}"
-dir=$(cd "$dir" && pwd -P)
+dir=$(realpath -m "${dir:-$here/exp}")
 # Kaldi's pipes and launchers take lines of shell.
 for path in "$root" "$dir"; do
   [[ $path != *[[:space:]\'\"\`\$\&\;\|\<\>\(\)\\\*\?]* ]] ||
@@ -227,7 +228,7 @@ run_stage pictures --title "pictures" --after "mixtures steps bound seeds chain 
   --reads "$(echo "$local_dir"/*.py) $root/voxark/report/drawing.py $root/voxark/report/rows.py" --makes "$(drawings | awk '{ print $NF }')"
 run_stage page --title "page" --after pictures --reads "$local_dir/make_page.py $local_dir/slides.py $root/voxark/report/page.py" \
   --makes "$dir/index.html"
-if [ "$stop_stage" -ge "$_stage_number" ]; then
+if stages_complete; then
   echo
   echo "Page:     $dir/index.html"
   echo "Pictures: $pictures/*.$format"

@@ -11,6 +11,7 @@ dir=$here/exp
 stage=1
 stop_stage=100
 force=false
+dry_run=false
 nj=2
 cmd=run.py
 srand=0
@@ -41,7 +42,8 @@ inputs and options is skipped.
   --noise DIR                 recordings of noise (wav.scp) for stages 8 and 9 (default: none, clean recordings only)
   --dir DIR                   where everything goes (default: egs/timit_phones/exp)
   --stage N, --stop-stage N   first and last stage (default: all)
-  --force true                run stages that have finished, too
+  --force                     run stages that have finished, too
+  --dry-run                   only say what would be done: stages, what they read and make, sizes
   --nj N                      jobs at a time (default: $nj)
   --cmd LAUNCHER              how to run jobs (default: $cmd)
   --srand N                   seed of noises and models (default: $srand)
@@ -79,8 +81,7 @@ for path in "$root" "$data" "$noise" "$dir"; do
   [[ $path != *[[:space:]]* ]] || fail "'$path': paths with blanks do not work in pipes"
 done
 data=$(cd "$data" && pwd -P)
-mkdir -p "$dir"
-dir=$(cd "$dir" && pwd -P)
+dir=$(realpath -m "$dir")
 
 . "$root/path.sh"
 . "$root/utils/stages.sh"
@@ -383,13 +384,9 @@ run_stage mfcc --title "MFCC" --after data --reads "$here/mfcc.conf" \
   --makes "$dir/data/train/feats.scp $dir/data/test/feats.scp"
 run_stage labels --title "labels of frames" --after mfcc --reads "$local/make_labels.py $local/phones.py" \
   --makes "$dir/data/train.labels.scp $dir/data/test.vad_labels.ark"
-if [ "$cv" = true ]; then
-  run_stage cv --title "cross-validation on the training speakers" --after labels --reads "$here/phone.topo $programs" \
-    --options "$phone_options $cv_cmvn $cv_gauss $cv_lm_scales $cv_penalties $cv_frame_gauss" \
-    --makes "$dir/cv/results"
-else
-  _stage_number=4  # stages keep their numbers
-fi
+run_stage cv --title "cross-validation on the training speakers" --after labels --reads "$here/phone.topo $programs" \
+  --options "$phone_options $cv_cmvn $cv_gauss $cv_lm_scales $cv_penalties $cv_frame_gauss" --when "$cv" \
+  --makes "$dir/cv/results"
 run_stage phones --title "phone models" --after labels --options "$phone_options" --reads "$here/phone.topo $programs" \
   --makes "$dir/phones/models"
 run_stage loop --title "phone loop" --after phones --options "$lm_scale $insertion_penalty" \
@@ -400,7 +397,7 @@ run_stage noisy --title "noisy recordings" --after labels --options "$srand $noi
 run_stage vad --title "voice activity" --after noisy --options "$vad_gauss" \
   --reads "$programs $root/bin/compute-vad $root/conf/vad.conf" --makes "$dir/vad/vad.hmm"
 run_stage results --title "tables" --after "loop frames vad" --makes "$dir/results.txt"
-if [ "$stop_stage" -ge "$_stage_number" ]; then
+if stages_complete; then
   echo
   cat "$dir/results.txt"
 fi

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# AMI: meetings by headsets and a distant microphone: FHVAE of over 200,000 segments, and speaker verification.
+
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+root=$(cd "$here/../.." && pwd -P)
+
+. "$root/utils/recipe_options.sh"
+declare -r preset_folder=$here
+preset=small
+corpus=
+partial=false
+annotations=
+help_message="Usage: $0 [options] --corpus DIR
+e.g.: $0 --corpus /corpora/amicorpus --annotations /corpora/ami_public_manual_1.6.2 --nj 16
+
+Stages:
+  1 data            segments of the annotations, by headsets (ihm) and the first distant microphone (sdm); trials
+                    between segments of the test meetings
+$recipe_stages_help
+
+Options:
+  --corpus DIR              the folder of the meetings: ES2002a/audio/ES2002a.Headset-0.wav, ...
+  --preset small|paper      settings for a laptop, or those of the paper (default: $preset):
+                            egs/ami/NAME.conf; results go to egs/ami/exp/NAME unless --dir is given
+  --partial                 take what there is of an incomplete corpus, with a warning
+  --annotations DIR         the annotation release (default: a folder ami_public_manual_* in --corpus or beside it)
+$recipe_options_help"
+. "$root/utils/parse_options.sh"
+. "$root/utils/recipe_lib.sh"
+recipe_corpus "$@"
+recipe_paths "$annotations"
+
+stage_data() {
+  "$root/local/ami/prepare_data.py" --print-args=false --partial="$partial" --annotations="$annotations" \
+    "$corpus" "$data"
+}
+
+recipe_begin "AMI: meetings over headsets and a distant microphone"
+hours=160
+state=$(folder_state "$corpus")
+if [ -n "$annotations" ]; then state+=$(folder_state "$annotations"); fi
+run_stage data --title "data directories" --options "$partial $state" \
+  --reads "$(echo "$root"/local/ami/*.py)" --makes "$data/train/wav.scp $data/test/wav.scp $data/trials"
+recipe_systems

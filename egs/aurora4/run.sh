@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Aurora-4: FHVAE of the development set in 14 conditions of noise and microphone, and speaker verification across them.
+
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+root=$(cd "$here/../.." && pwd -P)
+
+. "$root/utils/recipe_options.sh"
+declare -r preset_folder=$here
+preset=small
+corpus=
+partial=false
+help_message="Usage: $0 [options] --corpus DIR
+e.g.: $0 --corpus /corpora/aurora4 --preset paper --nj 8
+
+Stages:
+  1 data            the development set, 330 utterances in 14 conditions, which the paper trains on; the test set; noise
+                    and microphone labels; trials
+$recipe_stages_help
+
+Options:
+  --corpus DIR              Aurora-4 (sph2pipe is needed where its files are compressed)
+  --preset small|paper      settings for a laptop, or those of the paper (default: $preset):
+                            egs/aurora4/NAME.conf; results go to egs/aurora4/exp/NAME unless --dir is given
+  --partial                 take what there is of an incomplete corpus, with a warning
+$recipe_options_help"
+. "$root/utils/parse_options.sh"
+. "$root/utils/recipe_lib.sh"
+recipe_corpus "$@"
+
+stage_data() {
+  "$root/local/aurora4/prepare_data.py" --print-args=false --partial="$partial" "$corpus" "$data"
+}
+
+recipe_begin "Aurora-4: noise, microphones and speakers"
+hours=20
+run_stage data --title "data directories" --options "$partial $(folder_state "$corpus")" \
+  --reads "$(echo "$root"/local/aurora4/*.py)" --makes "$data/train/wav.scp $data/test/wav.scp $data/trials"
+recipe_systems

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# TIMIT: speaker verification on the 24 core test speakers, and what FHVAE know of phones and speakers.
+
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+root=$(cd "$here/../.." && pwd -P)
+
+. "$root/utils/recipe_options.sh"
+declare -r preset_folder=$here
+preset=small
+corpus=
+partial=false
+help_message="Usage: $0 [options] --corpus DIR
+e.g.: $0 --corpus /corpora/LDC93S1 --preset paper --nj 8
+
+Stages:
+  1 data            462 training speakers without sa sentences, 50 to validate on, 24 to test; all 18,336 pairs as
+                    trials; phones as ctm
+$recipe_stages_help
+
+Options:
+  --corpus DIR              TIMIT, as SPHERE or wav files, names in upper or lower case
+  --preset small|paper      settings for a laptop, or those of the paper (default: $preset):
+                            egs/timit/NAME.conf; results go to egs/timit/exp/NAME unless --dir is given
+  --partial                 take what there is of an incomplete corpus, with a warning
+$recipe_options_help"
+. "$root/utils/parse_options.sh"
+. "$root/utils/recipe_lib.sh"
+recipe_corpus "$@"
+
+stage_data() {
+  "$root/local/timit/prepare_data.py" --print-args=false --partial="$partial" "$corpus" "$data"
+}
+
+recipe_begin "TIMIT: speaker verification and disentangled representations"
+hours=3.8
+run_stage data --title "data directories" --options "$partial $(folder_state "$corpus")" \
+  --reads "$(echo "$root"/local/timit/*.py)" --makes "$data/train/wav.scp $data/test/wav.scp $data/trials"
+recipe_systems

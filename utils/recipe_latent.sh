@@ -1,0 +1,76 @@
+# shellcheck shell=bash disable=SC2154  # the variables are those of recipe_lib.sh
+# The stage of recipe_lib.sh that asks what the latent variables of an FHVAE know: probes, pictures, voices exchanged.
+
+# latent_run <log> <command...>: the messages of a program go to its log; the last ones are shown where it fails.
+latent_run() {
+  local log=$dir/fhvae_segments/log/$1.log
+  shift
+  "$@" 2>"$log" || { tail -n 2 "$log" >&2; return 1; }
+}
+
+# What z1 and z2 know of the labels that the test data have: a table, and pictures.
+stage_latent() {
+  local out=$dir/fhvae_segments
+  rm -rf "$dir"/fhvae_{figures,converted}
+  mkdir -p "$dir/fhvae_figures"
+  extract_fhvae.sh --nj "$nj" --cmd "$cmd" --gpu "$gpu" --what "z1 z2 z1_var z2_var mu1 mu2" --segment-shift 10 \
+    "$dir/fhvae" "$data/test_fbank" "$out"
+  rm -f "$out"/{disentanglement.txt,tsne.svg}
+  latent_labels
+  if has_module sklearn; then
+    latent_run measure measure-disentanglement --utt2spk="$data/test/utt2spk" --factors="$factors" \
+      ${ctm[@]+"${ctm[@]}"} --segment-shift=10 --z1-var="scp:$out/z1_var.scp" --z2-var="scp:$out/z2_var.scp" \
+      "scp:$out/z1.scp" "scp:$out/z2.scp" >"$out/disentanglement.txt.partial"
+    mv "$out/disentanglement.txt.partial" "$out/disentanglement.txt"
+  else
+    echo "$0: WARNING: z1 and z2 are not compared: that needs scikit-learn: pip install 'voxark[probe]'" >&2
+  fi
+  if has_module matplotlib; then
+    latent_pictures
+  else
+    echo "$0: WARNING: no pictures of the latent space: they need matplotlib: pip install 'voxark[plot]'" >&2
+  fi
+  latent_voices
+}
+
+# Sets factors, ctm and tables: which labels there are, as the programs take them.
+latent_labels() {
+  local name
+  factors='' ctm=() tables=("$data/test/utt2spk")
+  for name in noise mic; do
+    if [ -s "$labels/utt2$name" ]; then
+      factors+=${factors:+,}$name=$labels/utt2$name
+      tables+=("$name=$labels/utt2$name")
+    fi
+  done
+  if [ -s "$labels/phones.ctm" ]; then
+    ctm=(--ctm="phone=$labels/phones.ctm,phone class=$labels/phones.ctm" --ctm-map="phone class=$ctm_map")
+    tables+=("phone class=$labels/phones.ctm")
+  fi
+}
+
+latent_pictures() {
+  local out=$dir/fhvae_segments figures=$dir/fhvae_figures
+  if has_module sklearn; then
+    latent_run tsne plot-fhvae --max-points=1000 --segment-shift=10 --ctm-map="$ctm_map" --seed="$seed" tsne \
+      "$out/tsne.svg" "scp:$out/z1.scp" "scp:$out/z2.scp" "${tables[@]}"
+  fi
+  latent_run recombination plot-fhvae --utt2label="$data/test/utt2spk" --seed="$seed" recombination \
+    "$figures/recombination.svg" "$dir/fhvae" "scp:$data/test_fbank/feats.scp"
+  latent_run training plot-fhvae training "$figures/training.svg" "$dir/fhvae"
+}
+
+# Four speakers, each with the voice of the next and with its own: of each the utterance nearest to four seconds.
+latent_voices() {
+  local out=$dir/fhvae_converted
+  mkdir -p "$out"
+  awk -v "speakers=$(wc -l <"$data/test/spk2utt")" 'NR == FNR { frames[$1] = $2; next }
+    FNR > 1 && FNR <= int(speakers / 4) * made { next }
+    made < 4 { best = ""; for (i = 2; i <= NF; i++) { d = frames[$i] - 400; if (d < 0) d = -d
+        if ($i in frames && (best == "" || d < least)) { best = $i; least = d } }
+      if (best != "") chosen[++made] = best }
+    END { for (i = 1; i <= made; i++) print chosen[i], chosen[i], chosen[i % made + 1] }' \
+    "$data/test_fbank/utt2num_frames" "$data/test/spk2utt" >"$out/utt2utt"
+  latent_run convert convert-fhvae --wav="$out" --fbank-config="$fbank_config" "$dir/fhvae" \
+    "scp:$data/test_fbank/feats.scp" "ark:$out/utt2utt" "ark,scp:$out/feats.ark,$out/feats.scp"
+}
