@@ -6,6 +6,9 @@
 
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+case ${1:-} in
+  -*) sed -n '2,5s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
+esac
 venv=${1:-$root/.venv}
 stamp=$venv/.voxark-stamp
 wanted=$({ cat "$root/conf/constraints.txt"; sed -n '/^dependencies/,/^\[tool/p' "$root/pyproject.toml"; } | cksum)

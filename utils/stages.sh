@@ -10,8 +10,8 @@
 # of the contents of the files of --reads, and of the fingerprints of the stages of --after. It is written when the
 # stage has succeeded, and the stage is skipped while it is the same and the files of --makes are there. Lists are
 # separated by white space. A stage that was killed has no fingerprint and runs again. Numbers count from 1. What a
-# stage prints on standard output goes to NAME.log beside the fingerprint. As soon as a stage runs, the results of an
-# earlier run are removed, so that they do not pass for those of a run that fails. `--when false --why TEXT` leaves a
+# stage prints on standard output goes to NAME.log beside the fingerprint. As soon as a stage runs, the results that
+# later stages of an earlier run made are removed, so that they do not pass for those of a run that fails. `--when false --why TEXT` leaves a
 # stage out, which keeps its number and what it made earlier.
 #
 # The file journal beside the fingerprints has a line for each stage that has finished, in their order, separated by
@@ -39,7 +39,7 @@ stages_begin() {
   _stage_dir=$1 _stage_first=$2 _stage_last=$3 _stage_force=$4
   _stage_results=("${@:5}")
   _stage_dry=${dry_run:-false}
-  _stage_would_run=' '
+  _stage_would_run=' ' _stage_made=
   if [ "$_stage_dry" = true ]; then return; fi
   mkdir -p "$_stage_dir"
   hold_folder "$(dirname "$_stage_dir")" "$_stage_dir/lock"
@@ -130,6 +130,14 @@ _stage_describe() {
   fi
 }
 
+# Results of an earlier run are removed, but for those that a stage before this one has made, or found up to date.
+_stage_remove_results() {
+  local file
+  for file in ${_stage_results[@]+"${_stage_results[@]}"}; do
+    if [[ " ${_stage_made//[[:space:]]/ } " != *" $file "* ]]; then rm -f -- "$file"; fi
+  done
+}
+
 run_stage() {
   local _name=$1 _title=$1 _after='' _options='' _reads='' _makes='' _size='' _when=true _why='not asked for'
   local fingerprint start=$SECONDS
@@ -164,20 +172,26 @@ run_stage() {
   fi
   if [ "$_stage_number" -gt "$_stage_last" ]; then return 0; fi
   if [ "$_stage_number" -lt "$_stage_first" ]; then
-    _stage_is_finished "$fingerprint" && return 0
+    if _stage_is_finished "$fingerprint"; then
+      _stage_made+="$_makes "
+      return 0
+    fi
     echo "$0: ERROR: stage $_stage_number ($_title) has not finished with these inputs and options;" \
       "start from it: --stage $_stage_number" >&2
     return 1
   fi
   if [ "$_stage_force" != true ] && _stage_is_finished "$fingerprint"; then
     echo "stage $_stage_number: $_title: finished before, skipped"
+    _stage_made+="$_makes "
     return 0
   fi
   echo "stage $_stage_number: $_title"
-  rm -f -- "$_stage_dir/$_name" ${_stage_results[@]+"${_stage_results[@]}"}
+  rm -f -- "$_stage_dir/$_name"
+  _stage_remove_results
   _stage_running="$_stage_number ($_title)"
   "stage_$_name" >"$_stage_dir/$_name.log"
   _stage_running=
+  _stage_made+="$_makes "
   printf '%s\n' "$fingerprint" >"$_stage_dir/$_name.partial"
   mv "$_stage_dir/$_name.partial" "$_stage_dir/$_name"
   _stage_note $((SECONDS - start))

@@ -7,11 +7,13 @@ file is left.
 """
 
 import functools
+import inspect
 import itertools
 import logging
 import os
 import signal
 import sys
+import types
 
 
 def _open_standard_streams():
@@ -268,17 +270,21 @@ def _explain(error):
     return f"internal error: {type(error).__name__}: {error} (--verbose=2 shows where)"  # a defect of voxark
 
 
-def program(function):
+def program(function=None, *, echo=True):
     """Decorate a program's ``main`` function: calling it without arguments runs it on ``sys.argv``.
 
-    The function returns an exit status (None counts as 0).
+    The function returns an exit status (None counts as 0). ``@program(echo=False)`` is for a program whose
+    output people or a shell read: it prints its command line with --print-args only.
     """
+    if function is None:
+        return functools.partial(program, echo=echo)
 
     @functools.wraps(function)
     def main():
         _catch_signals()
         argv = sys.argv[1:]
         declared = command_line.declare(function)
+        declared.options["print-args"].default = echo
         _set_up_logging(declared.name, 0)
         status = 1
         try:
@@ -298,6 +304,18 @@ def program(function):
         _leave(status)
 
     return main
+
+
+def declaration(path):
+    """The command_line.Program that a program of bin/, the file ``path``, declares; it is not run."""
+    name = os.path.basename(path)
+    module = types.ModuleType(f"program {name}")
+    sys.modules[module.__name__] = module  # where the docstring of main's module is looked up
+    with open(path, encoding="utf-8") as source:
+        exec(compile(source.read(), path, "exec"), vars(module))  # not __main__: it ends with its definitions
+    declared = command_line.declare(inspect.unwrap(module.main))
+    declared.name = name
+    return declared
 
 
 def _leave(status):
