@@ -50,13 +50,15 @@ latent_labels() {
 }
 
 latent_pictures() {
-  local out=$dir/fhvae_segments figures=$dir/fhvae_figures
+  local out=$dir/fhvae_segments figures=$dir/fhvae_figures num_a num_b
   if has_module sklearn; then
     latent_run tsne plot-fhvae --max-points=1000 --segment-shift=10 --ctm-map="$ctm_map" --seed="$seed" tsne \
       "$out/tsne.svg" "scp:$out/z1.scp" "scp:$out/z2.scp" "${tables[@]}"
   fi
-  latent_run recombination plot-fhvae --utt2label="$data/test/utt2spk" --seed="$seed" recombination \
-    "$figures/recombination.svg" "$dir/fhvae" "scp:$data/test_fbank/feats.scp"
+  num_b=$(awk 'END { print NR < 3 ? NR : 3 }' "$data/test/spk2utt") # rows and columns, fewer of a small test set
+  num_a=$(awk -v b="$num_b" 'END { print NR - b < 8 ? NR - b : 8 }' "$data/test_fbank/feats.scp")
+  latent_run recombination plot-fhvae --utt2label="$data/test/utt2spk" --num-a="$num_a" --num-b="$num_b" \
+    --seed="$seed" recombination "$figures/recombination.svg" "$dir/fhvae" "scp:$data/test_fbank/feats.scp"
   latent_run training plot-fhvae training "$figures/training.svg" "$dir/fhvae"
 }
 

@@ -200,7 +200,7 @@ def _read_soundfile(data, name):
 # ---------------------------------------------------------------------------------------------- NIST SPHERE
 
 
-def _sphere_fields(data, name):
+def sphere_fields(data, name):
     """Size of a SPHERE header in bytes and its fields (name -> text)."""
     try:
         size = int(bytes(data[8:16]))
@@ -236,7 +236,7 @@ _LAWS = {"ulaw": _ulaw_table, "mu-law": _ulaw_table, "alaw": _alaw_table, "a-law
 
 
 def _read_sphere(data, name):
-    start, fields = _sphere_fields(data, name)
+    start, fields = sphere_fields(data, name)
     coding = fields.get("sample_coding", "pcm").lower()
     if "embedded-" in coding or bytes(data[start : start + 4]) == b"ajkg":  # the first bytes of shorten
         raise VoxarkError(f"{name}: a compressed SPHERE file ({coding}): decode it with sph2pipe, in wav.scp "

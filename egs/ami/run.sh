@@ -10,6 +10,7 @@ declare -r preset_folder=$here
 preset=small
 corpus=
 partial=false
+data_opts=
 annotations=
 help_message="Usage: $0 [options] --corpus DIR
 e.g.: $0 --corpus /corpora/amicorpus --annotations /corpora/ami_public_manual_1.6.2 --nj 16
@@ -24,22 +25,25 @@ Options:
   --preset small|paper      settings for a laptop, or those of the paper (default: $preset):
                             egs/ami/NAME.conf; results go to egs/ami/exp/NAME unless --dir is given
   --partial                 take what there is of an incomplete corpus, with a warning
+  --data-opts OPTIONS       more options of local/ami/prepare_data.py, such as --max-overlap=0.3
   --annotations DIR         the annotation release (default: a folder ami_public_manual_* in --corpus or beside it)
 $recipe_options_help"
 . "$root/utils/parse_options.sh"
 . "$root/utils/recipe_lib.sh"
 recipe_corpus "$@"
 recipe_paths "$annotations"
+read -r -a data_options <<<"$data_opts"
 
 stage_data() {
   "$root/local/ami/prepare_data.py" --print-args=false --partial="$partial" --annotations="$annotations" \
-    "$corpus" "$data"
+    "${data_options[@]}" "$corpus" "$data"
 }
 
 recipe_begin "AMI: meetings over headsets and a distant microphone"
 hours=160
 state=$(folder_state "$corpus")
 if [ -n "$annotations" ]; then state+=$(folder_state "$annotations"); fi
-run_stage data --title "data directories" --options "$partial $state" \
-  --reads "$(echo "$root"/local/ami/*.py)" --makes "$data/train/wav.scp $data/test/wav.scp $data/trials"
+run_stage data --title "data directories" --options "$partial $data_opts $state" \
+  --reads "$(echo "$root"/local/ami/*.py) $root/voxark/corpora.py $root/local/ami/meetings.txt" \
+  --makes "$data/train/wav.scp $data/test/wav.scp $data/trials"
 recipe_systems

@@ -10,8 +10,9 @@ declare -r preset_folder=$here
 preset=small
 corpus=
 partial=false
+data_opts=
 train_parts="train-clean-100"
-dev_parts="dev-clean"
+dev_parts="dev-clean dev-other"
 test_parts="test-clean test-other"
 help_message="Usage: $0 [options] --corpus DIR
 e.g.: $0 --corpus /corpora/LibriSpeech --train-parts 'train-clean-100 train-clean-360' --preset paper --nj 16
@@ -25,6 +26,7 @@ Options:
   --preset small|paper      settings for a laptop, or those of the paper (default: $preset):
                             egs/librispeech/NAME.conf; results go to egs/librispeech/exp/NAME unless --dir is given
   --partial                 take what there is of an incomplete corpus, with a warning
+  --data-opts OPTIONS       more options of local/librispeech/prepare_data.py, such as --same-gender
   --train-parts \"NAME ...\"  (default: $train_parts; the paper's 1,000 hours are these three:
                             train-clean-100 train-clean-360 train-other-500)
   --dev-parts, --test-parts \"NAME ...\"   (default: $dev_parts; $test_parts)
@@ -46,15 +48,17 @@ hours_of() {
   done
   echo "$sum"
 }
+read -r -a data_options <<<"$data_opts"
 
 stage_data() {
   "$root/local/librispeech/prepare_data.py" --print-args=false --partial="$partial" --train-parts="$train_parts" \
-    --dev-parts="$dev_parts" --test-parts="$test_parts" "$corpus" "$data"
+    --dev-parts="$dev_parts" --test-parts="$test_parts" "${data_options[@]}" "$corpus" "$data"
 }
 
 recipe_begin "LibriSpeech: read books"
 hours="$(hours_of "$train_parts $test_parts")"
 state=$(folder_state "$corpus")
-run_stage data --title "data directories" --options "$partial $train_parts; $dev_parts; $test_parts; $state" \
-  --reads "$(echo "$root"/local/librispeech/*.py)" --makes "$data/train/wav.scp $data/test/wav.scp $data/trials"
+run_stage data --title "data directories" --makes "$data/train/wav.scp $data/test/wav.scp $data/trials" \
+  --options "$partial $data_opts $train_parts; $dev_parts; $test_parts; $state" \
+  --reads "$(echo "$root"/local/librispeech/*.py) $root/voxark/corpora.py"
 recipe_systems

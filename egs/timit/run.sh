@@ -10,6 +10,7 @@ declare -r preset_folder=$here
 preset=small
 corpus=
 partial=false
+data_opts=
 help_message="Usage: $0 [options] --corpus DIR
 e.g.: $0 --corpus /corpora/LDC93S1 --preset paper --nj 8
 
@@ -23,17 +24,20 @@ Options:
   --preset small|paper      settings for a laptop, or those of the paper (default: $preset):
                             egs/timit/NAME.conf; results go to egs/timit/exp/NAME unless --dir is given
   --partial                 take what there is of an incomplete corpus, with a warning
+  --data-opts OPTIONS       more options of local/timit/prepare_data.py, such as --sph2pipe=PATH
 $recipe_options_help"
 . "$root/utils/parse_options.sh"
 . "$root/utils/recipe_lib.sh"
 recipe_corpus "$@"
+read -r -a data_options <<<"$data_opts"
 
 stage_data() {
-  "$root/local/timit/prepare_data.py" --print-args=false --partial="$partial" "$corpus" "$data"
+  "$root/local/timit/prepare_data.py" --print-args=false --partial="$partial" "${data_options[@]}" "$corpus" "$data"
 }
 
 recipe_begin "TIMIT: speaker verification and disentangled representations"
 hours=3.8
-run_stage data --title "data directories" --options "$partial $(folder_state "$corpus")" \
-  --reads "$(echo "$root"/local/timit/*.py)" --makes "$data/train/wav.scp $data/test/wav.scp $data/trials"
+run_stage data --title "data directories" --options "$partial $data_opts $(folder_state "$corpus")" \
+  --reads "$(echo "$root"/local/timit/*.py) $root/voxark/corpora.py $root/local/timit_phones/phones.py" \
+  --makes "$data/train/wav.scp $data/test/wav.scp $data/trials"
 recipe_systems
