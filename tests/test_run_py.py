@@ -158,7 +158,8 @@ def test_log(tmp_path):
         lines[0] == '# echo "some words" | cat' and lines[1].startswith("# Running on ") and lines[3] == "#"
     )
     assert re.fullmatch(r"# Started at \w{3} \w{3} .\d \d\d:\d\d:\d\d \S+ \d{4}", lines[2])
-    assert lines[4] == "some words" and re.fullmatch(r"# Accounting: time=\d+ threads=2", lines[5])
+    assert lines[4] == "some words" and re.fullmatch(
+        r"# Accounting: time=\d+ threads=2 cpu=\d+\.\d mem=\d+M", lines[5])
     assert (
         re.fullmatch(r"# Ended \(code 0\) at \w{3} \w{3} .*, elapsed time \d+ seconds", lines[6])
         and len(lines) == 7

@@ -42,6 +42,7 @@ recipe_paths() {
 
 recipe_check() {
   local option system
+  cmd_defaults
   for option in nj stage stop_stage num_gauss num_iters ivector_num_gauss ivector_dim lda_dim; do
     [[ ${!option} =~ ^[0-9]+$ ]] || fail "--${option//_/-} ${!option}: expected a number"
   done
@@ -306,6 +307,7 @@ describe_experiment() {
     printf 'title %s\ncommand %s\ncorpus %s\n' "$recipe_title" "$recipe_command" "${corpus:-$data/corpus}"
     printf 'data %s\ntrials %s\nlabels %s\n' "$data" "$data/trials" "$labels"
     printf 'seed %s\npreset %s\n' "$seed" "${preset:-none}"
+    python3 -m voxark.versions
     printf 'started %s\n' "$(awk -F'\t' 'NR == 1 { print $5 }' "$dir/.stages/journal")"
   } >"$dir/experiment.partial"
   mv "$dir/experiment.partial" "$dir/experiment"

@@ -16,8 +16,8 @@ stop_stage=100
 force=false
 dry_run=false
 nj=2
-cmd=${VOXARK_CMD:-run.py}
-train_cmd=${VOXARK_TRAIN_CMD:-}
+# shellcheck disable=SC2154 # the recipe has set root
+. "$root/utils/cmd.sh"
 gpu=false
 systems="gmm pooled ivector e2e fhvae"
 mfcc_config=conf/mfcc.conf

@@ -17,111 +17,26 @@ Options:
   --pick WHICH       all; failed: only jobs whose log does not end in success; incomplete: only jobs whose log
   has
                      no end. A log counts only if it begins with the very same command. (default: all)
-  Any other option and its value (--mem 4G, --time 4:00:00, ...) is for clusters and has no effect here.
+  Any other option and its value (--mem 4G, --time 4:00:00, ...) is for clusters (slurm.py, queue.py) and has no
+  effect here.
 """
 
 import os
-import select
 import signal
 import subprocess
 import sys
 import time
 
 import launcher
+from launcher import say
 
 GRACE_SECONDS = 10  # what a job gets between SIGTERM and SIGKILL
-
-
-def say(text):
-    """Print a message to standard error; a closed one is no reason to leave jobs behind."""
-    try:
-        print(f"run.py: {text}", file=sys.stderr, flush=True)
-    except OSError:
-        pass
-
-
-def now():
-    """The time as `date` prints it."""
-    return time.strftime("%a %b %e %H:%M:%S %Z %Y")
-
-
-class Job:
-    """One running command: its process group and its log."""
-
-    def __init__(self, number, command, log, threads, env):
-        """Write the head of the log and start the command."""
-        self.number, self.log, self.threads = number, log, threads
-        self.gpus = []
-        self.start = time.time()
-        os.makedirs(os.path.dirname(log) or ".", exist_ok=True)
-        with open(log, "w", encoding="utf-8", errors="surrogateescape") as out:
-            out.write(
-                f"{launcher.comment(command)}\n# Running on {os.uname().nodename}\n# Started at {now()}\n#\n"
-            )
-        with open(log, "ab") as out:
-            self.process = subprocess.Popen(
-                [*launcher.BASH, command],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env=env,
-                start_new_session=True,
-            )
-
-    def _append(self, text):
-        with open(self.log, "a", encoding="utf-8") as out:
-            out.write(text)
-
-    def finish(self):
-        """Write the end of the log; return True if the command succeeded."""
-        code, note = self.process.returncode, ""
-        if code < 0:
-            code, note = 128 - code, f"; signal {-code}"
-        elapsed = int(time.time() - self.start)
-        self._append(
-            f"# Accounting: time={elapsed} threads={self.threads}\n"
-            f"# Ended (code {code}{note}) at {now()}, elapsed time {elapsed} seconds\n"
-        )
-        return code == 0
-
-    def signal_group(self, number):
-        """Send a signal to all processes of the job; return False if none is left."""
-        try:
-            os.killpg(self.process.pid, number)
-        except (ProcessLookupError, PermissionError):
-            return False
-        return True
-
-    def note_killed(self, number):
-        """Say in the log why it has no end; without one the job counts as incomplete."""
-        self._append(f"# Killed at {now()}: run.py was stopped by {signal.Signals(number).name}\n")
-
-
-class Bell:
-    """Wakes the main loop when a signal arrives; ``number`` is the last one that asks us to stop."""
-
-    def __init__(self):
-        self.number = None
-        self.reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._ring)
-
-    def _ring(self, number, frame):
-        self.number = number
-
-    def wait(self, seconds=None):
-        """Sleep until a signal arrives or the time is over."""
-        if select.select([self.reader], [], [], seconds)[0]:
-            os.read(self.reader, 4096)
 
 
 def stop(jobs, bell):
     """End all jobs with their children: SIGTERM, then SIGKILL after a while or at a second signal."""
     number, bell.number = bell.number, None
-    for job in [job for job in jobs if job.process.poll() is not None]:
+    for job in [job for job in jobs if job.poll() is not None]:
         jobs.remove(job)
         job.finish()
     say(f"stopped by {signal.Signals(number).name}: ending {len(jobs)} jobs")
@@ -131,7 +46,7 @@ def stop(jobs, bell):
     left = list(jobs)
     while left and time.time() < deadline and bell.number is None:
         bell.wait(0.05)
-        left = [job for job in left if job.process.poll() is None or job.signal_group(0)]
+        left = [job for job in left if job.poll() is None or job.signal_group(0)]
     for job in left:
         job.signal_group(signal.SIGKILL)
     for job in jobs:
@@ -164,6 +79,8 @@ class Slots:
 
     def __init__(self, options):
         self.threads = options.get("num-threads", 1)
+        if options.get("num-nodes", 1) > 1:
+            raise launcher.UsageError(f"--num-nodes {options['num-nodes']}: run.py has this machine only; see slurm.py")
         wanted = options.get("gpu", "0")
         if not wanted.isdigit():
             raise launcher.UsageError(f"--gpu {wanted}: expected a number")
@@ -180,7 +97,7 @@ class Slots:
         self.limit = options.get("max-jobs-run", limit)
 
     def start(self, number, command, log):
-        """Start a job in the environment that its options ask for."""
+        """Start job ``number`` in the environment that its options ask for."""
         env = dict(os.environ)
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             env.setdefault(name, str(self.threads))
@@ -188,8 +105,8 @@ class Slots:
         if gpus:  # more jobs than GPUs (by --max-jobs-run) share them as the programs see fit
             env["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
             del self.free_gpus[: len(gpus)]
-        job = Job(number, command, log, self.threads, env)
-        job.gpus = gpus
+        job = launcher.Job(command, log, self.threads, env)
+        job.number, job.gpus = number, gpus
         return job
 
     def release(self, job):
@@ -209,64 +126,15 @@ def run_jobs(tasks, slots, bell):
             except OSError as error:
                 say(f"cannot start the job of {log}: {error.filename or 'bash'}: {error.strerror}")
                 failed.append((number, log))
-        if running and all(job.process.poll() is None for job in running):
+        if running and all(job.poll() is None for job in running):
             bell.wait()
-        for job in [job for job in running if job.process.poll() is not None]:
+        for job in [job for job in running if job.poll() is not None]:
             running.remove(job)
             slots.release(job)
             if not job.finish():
                 failed.append((job.number, job.log))
     status = stop(running, bell) if bell.number is not None else None
     return [log for _, log in sorted(failed)], status
-
-
-def choose(request):
-    """Return (tasks to run, logs of failed jobs that --pick leaves alone)."""
-    line, tasks, left = launcher.command_line(request.words), [], []
-    pick, name = request.options["pick"], request.job_name
-    for number in range(request.first, request.last + 1):
-        command, log = line, request.log
-        if name is not None:
-            command, log = launcher.substitute(line, name, number), launcher.substitute(log, name, number)
-        state = "incomplete" if pick == "all" else launcher.log_state(log, command)
-        if state == "incomplete" or (state == "failed" and pick == "failed"):
-            tasks.append((number, command, log))
-        elif state == "failed":
-            left.append(log)
-    return tasks, left
-
-
-def last_words(log):
-    """The last error that a command wrote into its log, or else its last line.
-
-    That a command of a pipe has failed is its consequence; the cause is what that command wrote.
-    """
-    try:
-        with open(log, "rb") as lines:
-            lines.seek(max(0, os.path.getsize(log) - 4096))
-            said = lines.read().decode("utf-8", "replace").splitlines()
-    except OSError as error:
-        return error.strerror
-    said = [line for line in said if line.strip() and not line.startswith("#")]
-    errors = [line for line in said if "ERROR" in line or "Error" in line]
-    causes = [line for line in errors if "the command ended with status" not in line]
-    if errors and not causes:
-        causes = [line for line in said if "WARNING" in line]
-    said = causes or errors or said
-    return said[-1].strip()[:300] if said else "(nothing)"
-
-
-def report(request, failed):
-    """Say which logs to read, in Kaldi's words, and the last line of the first of them."""
-    num_jobs = request.last - request.first + 1
-    if num_jobs == 1:
-        say(f"job failed, log is in {failed[0]}")
-    else:
-        say(
-            f"{len(failed)} / {num_jobs} failed, log is in "
-            f"{launcher.substitute(request.log, request.job_name, '*')}"
-        )
-    say(f"{failed[0]} says: {last_words(failed[0])}")
 
 
 def main():
@@ -281,14 +149,14 @@ def main():
         print(__doc__, file=sys.stderr)
         say(f"ERROR: {error}")
         return 1
-    bell = Bell()
-    tasks, failed = choose(request)
+    bell = launcher.Bell()
+    tasks, failed = launcher.choose(request)
     newly_failed, status = run_jobs(tasks, slots, bell)
     failed += newly_failed
     if status is not None:
         return status
     if failed:
-        report(request, failed)
+        launcher.report(request, failed)
     return 1 if failed else 0
 
 

@@ -2,12 +2,13 @@
 
 import math
 import os
+import re
 import resource
 import shutil
 import subprocess
 import tempfile
 
-from voxark import command_help
+from voxark import command_help, versions
 from voxark.doctor.findings import OK, WARNING, Finding, guarded
 
 _MACHINE, _SETTINGS = "Machine", "Settings of this shell"
@@ -67,14 +68,11 @@ def _cores():
 
 
 def _processor():
-    lines = dict(
-        line.split(":", 1) for line in _read("/proc/cpuinfo").split("\n\n")[0].splitlines() if ":" in line
-    )
-    fields = {key.strip(): value.strip() for key, value in lines.items()}
-    flags = set(fields.get("flags", "").split())
+    found = re.search(r"^flags\s*:(.*)$", _read("/proc/cpuinfo"), re.M)
+    flags = set(found[1].split()) if found else set()
     units = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
     fast = "fast" if "amx_bf16" in flags else "slow"
-    value = f"{fields.get('model name', os.uname().machine)}; {' '.join(units) or 'no known vector units'}"
+    value = f"{versions.processor()}; {' '.join(units) or 'no known vector units'}"
     return Finding(_MACHINE, "processor", OK, f"{value}; --precision=bf16 is {fast} on it")
 
 

@@ -1,10 +1,9 @@
 """Versions of voxark and of Python."""
 
 import os
-import subprocess
 import sys
 
-from voxark import __version__, command_help
+from voxark import __version__, command_help, versions
 from voxark.doctor.findings import OK, WARNING, Finding
 
 _SECTION = "Versions"
@@ -16,17 +15,8 @@ def version_line(program):
     root = command_help.checkout_of(program)
     if root is None:
         return f"voxark {__version__} (programs in {os.path.dirname(os.path.realpath(program))})"
-    revision = _revision(root)
+    revision = versions.revision(root, ", with changes")
     return f"voxark {__version__} ({f'git {revision}' if revision else 'no git revision'}, checkout {root})"
-
-
-def _revision(root):
-    command = ["git", "-C", root, "describe", "--always", "--dirty=, with changes"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def examine(program):

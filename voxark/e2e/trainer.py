@@ -83,6 +83,7 @@ class Trainer:
                     self._end_epoch()
         if signum is not None:
             self._save()
+            distributed.barrier()  # torchrun ends the worker that saves, too, as soon as another is gone
         waited = getattr(self.source, "waited_s", 0.0)
         share = min(1.0, waited / self.seconds_here) if self.seconds_here else 0.0
         return Outcome(signum, self.chunks, self.chunks_here, self.seconds_here, share)

@@ -95,6 +95,7 @@ class Trainer:
                     self._end_epoch()
         if signum is not None:
             self._save()
+            distributed.barrier()  # torchrun ends the worker that saves, too, as soon as another is gone
         self.source.close()
         total = self.seconds_here or 1.0
         return Outcome(signum, self.steps_here, self.seconds_here, self.reset_here / total,

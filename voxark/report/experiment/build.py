@@ -2,18 +2,19 @@
 
 import logging
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from voxark.errors import VoxarkError
 from voxark.options import option
 from voxark.report.experiment import groups, scores
+from voxark.report.experiment.curves_section import curves_sections
 from voxark.report.experiment.fhvae import fhvae_section
-from voxark.report.experiment.folder import label_table, merged_table, read_column
+from voxark.report.experiment.folder import merged_table, read_column
 from voxark.report.experiment.funnel import durations_of, funnel_section
 from voxark.report.experiment.making import date_of, making_section, read_logs
 from voxark.report.experiment.parts import Page, Section, Text, plural
-from voxark.report.experiment.curves_section import curves_sections
 from voxark.report.experiment.results_section import (
     groups_section,
     rates_figure,
@@ -21,12 +22,12 @@ from voxark.report.experiment.results_section import (
     summary_sentence,
 )
 from voxark.report.experiment.training import training_section
-from voxark.trials.lists import read_trials
 from voxark.trials.joining import JoinOptions, require_labels
+from voxark.trials.lists import read_trials
 
 logger = logging.getLogger(__name__)
 
-_MOST_WORK = 2e9  # weights of trials that the jackknife looks at in a minute or two
+_MOST_WORK = 4e9  # weights of trials that the jackknife looks at in a minute or two
 _LABELS = ("noise", "mic", "snr", "room")
 _HEADINGS = {"gender": "By gender", "duration": "By duration of the test utterance", "noise": "By noise",
              "mic": "By microphone", "snr": "By signal-to-noise ratio", "room": "By room"}  # fmt: skip
@@ -36,7 +37,7 @@ _HEADINGS = {"gender": "By gender", "duration": "By duration of the test utteran
 class PageOptions:
     """What the page holds beyond what the experiment's folder says."""
 
-    ci: bool = option(True, "95 % intervals by the jackknife over speakers")
+    ci: Literal["jackknife", "none"] = option("jackknife", "Confidence intervals, over speakers")
     ci_level: float = option(0.95, "Probability with which an interval is to cover the true value")
     max_media: float = option(
         20.0, "Pictures and audio inside the page, in MB; what is more is listed by name"
@@ -62,8 +63,11 @@ def build_page(experiment, options, points, averaged=False, progress=iter):
     enroll_map = read_column(experiment.enroll_map, str.split) if experiment.enroll_map else {}
     names = scores.names_of_speakers(trials, utt2spk, enroll_map)
     groupings, lacking = find_groupings(experiment, trials, names)
-    speakers, note = find_speakers(experiment, trials, names, len(groupings), options)
+    speakers, note = find_speakers(experiment, trials, names, options)
     measuring = scores.Measuring(points, averaged, speakers, options.ci_level, groupings)
+    if speakers is not None:
+        work = scores.work(len(trials), len(speakers.names), len(experiment.systems))
+        measuring.in_groups = work * (1 + len(groupings)) <= _MOST_WORK
     results = scores.measure_systems(
         experiment.systems, trials, measuring, JoinOptions(True, options.allow_extra), progress
     )
@@ -77,6 +81,8 @@ def build_page(experiment, options, points, averaged=False, progress=iter):
     sections.append(fhvae_section(experiment, options.max_media))
     by_group = groups_section(results, {name: _HEADINGS[name] for name in groupings})
     by_group.missing += lacking
+    if groupings and speakers is not None and not measuring.in_groups:
+        by_group.missing.append("Groups have no intervals, which would take long for so many trials.")
     sections += [by_group, making_section(experiment, logs)]
     num_speakers = len(set(names[1]) - {None}) if None not in names[1] else 0
     summary = summary_sentence(results, len(trials), int(np.sum(trials.target)), num_speakers)
@@ -111,18 +117,17 @@ def results_section(experiment, results, level, note):
 # ---------------------------------------------------------------------------------------- speakers and groups
 
 
-def find_speakers(experiment, trials, names, num_groupings, options):
+def find_speakers(experiment, trials, names, options):
     """(TrialSpeakers for the intervals or None, a sentence that says why there are none)."""
-    if not options.ci:
-        return None, "Without intervals (--ci=false)."
+    if options.ci == "none":
+        return None, "Without intervals (--ci=none)."
     try:
         speakers = scores.trial_speakers(trials, *names)
         scores.check_enough(trials, speakers)
     except VoxarkError as error:
         logger.warning("no intervals: %s", error)
         return None, f"No intervals: {error}."
-    work = scores.work(len(trials), len(speakers.names), len(experiment.systems), num_groupings)
-    if work > _MOST_WORK:
+    if scores.work(len(trials), len(speakers.names), len(experiment.systems)) > _MOST_WORK:
         return None, (
             f"No intervals: {plural(len(trials), 'trial')} of {plural(len(speakers.names), 'speaker')} "
             "would take long; compute-eer --ci=jackknife makes them."
@@ -131,12 +136,11 @@ def find_speakers(experiment, trials, names, num_groupings, options):
 
 
 def find_groupings(experiment, trials, names):
-    """({name: Groups} of the labels that the test data have, sentences on those that they lack)."""
+    """({name: Grouping} of the labels that the test data have, sentences on those that they lack)."""
     found, lacking = {}, []
-    path, spk2gender = label_table(experiment, "spk2gender")
-    spk2gender = merged_table(experiment, "spk2gender") if path else {}
+    spk2gender = merged_table(experiment, "spk2gender")
     enroll, test = ([spk2gender.get(speaker) for speaker in side] for side in names)
-    of = groups.gender_groups(np.array(enroll, object)[trials.enroll], np.array(test, object)[trials.test])
+    of = groups.gender_groups(trials, enroll, test)
     _keep("gender", of, "by gender: spk2gender in a data directory makes them", found, lacking)
     of = groups.duration_groups(trials, durations_of(experiment))
     _keep("duration", of, "by duration: utt2dur, segments or utt2num_frames make them", found, lacking)

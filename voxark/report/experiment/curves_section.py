@@ -121,100 +121,69 @@ def histogram_figures(results):
 
 
 def _histogram_figure(number, result):
-    bins, threshold = result.curves.histogram, result.row.values["eer_threshold"]
-    data = []
-    for name, heights, color in (("nontarget", bins.nontarget, VERMILLION), ("target", bins.target, BLUE)):
-        x, y = np.repeat(bins.edges, 2), np.concatenate(([0.0], np.repeat(heights, 2), [0.0]))
-        red, green, blue = (int(color[place : place + 2], 16) for place in (1, 3, 5))
-        data.append(
-            plots.line(
-                x,
-                y,
-                name,
-                color,
-                fill="tozeroy",
-                fillcolor=f"rgba({red},{green},{blue},0.28)",
-                hovertemplate="score %{x:.4g}: density %{y:.3g}" + plots.EXTRA_NAME,
-            )
-        )
-    top = max(float(np.max(bins.target)), float(np.max(bins.nontarget)), 1e-300)
+    bins, threshold, name = result.curves.histogram, result.row.values["eer_threshold"], result.system.title
+    data = [
+        _densities("nontarget", bins.edges, bins.nontarget, VERMILLION),
+        _densities("target", bins.edges, bins.target, BLUE),
+    ]
     if bins.edges[0] <= threshold <= bins.edges[-1]:
+        top, hover = (
+            max(bins.target.max(), bins.nontarget.max()),
+            "threshold of the EER: %{x:.4g}<extra></extra>",
+        )
         data.append(
-            plots.line(
-                [threshold, threshold],
-                [0, top],
-                "threshold of the EER",
-                plots.NEUTRAL,
-                "dot",
-                hovertemplate="threshold of the EER: %{x:.4g}<extra></extra>",
-            )
+            plots.line([threshold] * 2, [0, top], "threshold", plots.NEUTRAL, "dot", hovertemplate=hover)
         )
     rows = [
-        [name, *(Cell(f"{value:.4g}", value) for value in values)]
-        for name, values in zip(("target", "nontarget"), result.curves.quantiles.tolist())
+        [kind, *(Cell(f"{value:.4g}", value) for value in values)]
+        for kind, values in zip(("target", "nontarget"), result.curves.quantiles.tolist())
     ]
     table = Table("Quantiles of the scores", ["Class", *(f"#{100 * q:g} %" for q in QUANTILES)], rows)
-    outside = (
-        f"{100 * bins.outside:.2g} % of the scores are outside of the picture." if bins.outside > 0 else ""
-    )
-    title_text = result.system.title
-    return Figure(
-        f"hist-{number + 1}",
-        title_text,
-        f"Histograms of target and nontarget scores of {title_text}.",
-        data,
-        plots.layout(plots.axis("score"), plots.axis("density", rangemode="tozero")),
-        1.5,
-        table=table,
-        note=outside,
-        system=number,
-    )
+    note = f"{100 * bins.outside:.2g} % of the scores are outside of the picture." if bins.outside > 0 else ""
+    layout = plots.layout(plots.axis("score"), plots.axis("density", rangemode="tozero"))
+    alt = f"Histograms of target and nontarget scores of {name}."
+    return Figure(f"hist-{number + 1}", name, alt, data, layout, table=table, note=note, system=number)
+
+
+def _densities(name, edges, heights, color):
+    """The outline of a class's histogram, filled."""
+    x, y = np.repeat(edges, 2), np.concatenate(([0.0], np.repeat(heights, 2), [0.0]))
+    red, green, blue = (int(color[place : place + 2], 16) for place in (1, 3, 5))
+    hover = "score %{x:.4g}: density %{y:.3g}" + plots.EXTRA_NAME
+    fill = {"fill": "tozeroy", "fillcolor": f"rgba({red},{green},{blue},0.28)"}
+    return plots.line(x, y, name, color, hovertemplate=hover, **fill)
 
 
 def reliability_figure(results):
-    """The LLR that labels bear out (PAV) against the score."""
-    data, lows, highs, largest = [], [], [], 0.1
+    """The LLR that labels bear out (PAV) against the score; None where no system has a finite one."""
+    data, found = [], []
     for number, result in enumerate(results):
         score, llr = result.curves.pav
         inside = np.isfinite(score) & np.isfinite(llr)
-        score, llr = score[inside], llr[inside]
-        if not len(score):
-            continue
-        lows, highs = [*lows, score.min()], [*highs, score.max()]
-        largest = max(largest, float(np.abs(llr).max()))
-        keep = plots.thinned(score / max(np.ptp(score), 1e-300), llr, 0.004)
-        data.append(
-            plots.line(
-                score[keep],
-                llr[keep],
-                result.system.title,
-                plots.color_of(number),
-                plots.dash_of(number),
-                meta=number,
-                hovertemplate="score %{x:.3g}, LLR %{y:.3g}" + plots.EXTRA_NAME,
-            )
-        )
-    if not lows:
+        if inside.any():
+            score, llr = score[inside], llr[inside]
+            keep = plots.thinned(score / max(np.ptp(score), 1e-300), llr, 0.004)
+            hover = {"meta": number, "hovertemplate": "score %{x:.3g}, LLR %{y:.3g}" + plots.EXTRA_NAME}
+            style = plots.color_of(number), plots.dash_of(number)
+            hover |= {"mode": "lines+markers"} if np.ptp(score) == 0 else {}  # a line would have no length
+            data.append(plots.line(score[keep], llr[keep], result.system.title, *style, **hover))
+            found.append((score.min(), score.max(), np.abs(llr).max()))
+    if not found:
         return None
-    low, high = min(lows), max(highs)
+    lows, highs, largest = map(np.array, zip(*found))
+    low, high, top = lows.min(), highs.max(), max(0.1, largest.max())
     room = 0.03 * (high - low) or 0.5
-    ends = [max(low - room, -1.2 * largest), min(high + room, 1.2 * largest)]
-    data.insert(0, plots.line(ends, ends, "score = LLR: calibrated", plots.NEUTRAL, "dot", hoverinfo="skip"))
-    layout = plots.layout(
-        plots.axis("score", range=plots.rounded([low - room, high + room])),
-        plots.axis("LLR that the labels bear out", range=plots.rounded([-1.15 * largest, 1.15 * largest])),
+    low, high, name = low - room, high + room, "score = LLR: calibrated"
+    ends = [max(low, -1.2 * top), min(high, 1.2 * top)]
+    data.insert(0, plots.line(ends, ends, name, plots.NEUTRAL, "dot", hoverinfo="skip"))
+    y_axis = plots.axis("LLR that the labels bear out", range=plots.rounded([-1.15 * top, 1.15 * top]))
+    layout = plots.layout(plots.axis("score", range=plots.rounded([low, high])), y_axis)
+    alt = (
+        "The log-likelihood ratio that the labels bear out against the score of each system; on the "
+        "diagonal, scores are calibrated."
     )
-    return Figure(
-        "reliability",
-        "Reliability (PAV)",
-        "The log-likelihood ratio that the labels bear out against the "
-        "score of each system; on the diagonal, scores are calibrated.",
-        data,
-        layout,
-        1.25,
-        [Mark("score = LLR: calibrated", plots.NEUTRAL, "dot")],
-        _loss_table(results),
-    )
+    legend, table = [Mark(name, plots.NEUTRAL, "dot")], _loss_table(results)
+    return Figure("reliability", "Reliability (PAV)", alt, data, layout, 1.25, legend, table)
 
 
 def _loss_table(results):
@@ -234,46 +203,26 @@ def _loss_table(results):
 
 def entropy_figure(results):
     """Cross-entropy of the scores as LLRs over the prior, and what is left after PAV."""
-    data, top = [], 0.05
+    data, top = [], 1.05
     for number, result in enumerate(results):
         actual, least, _ = result.curves.entropies
         top = max(top, 1.1 * actual[np.isfinite(actual)].max(initial=0.0), 1.1 * least.max())
         for values, what, dash in ((actual, "actual", "solid"), (least, "least", "dash")):
-            data.append(
-                plots.line(
-                    LOG_ODDS,
-                    values,
-                    result.system.title,
-                    plots.color_of(number),
-                    dash,
-                    meta=number,
-                    hovertemplate=f"log odds %{{x:.2f}}: {what} %{{y:.4f}} bits" + plots.EXTRA_NAME,
-                )
-            )
+            hover = f"log odds %{{x:.2f}}: {what} %{{y:.4f}} bits" + plots.EXTRA_NAME
+            style = {"color": plots.color_of(number), "dash": dash, "meta": number}
+            data.append(plots.line(LOG_ODDS, values, result.system.title, hovertemplate=hover, **style))
+    legend = [Mark("scores as LLRs", plots.NEUTRAL), Mark("after PAV", plots.NEUTRAL, "dash")]
+    legend.append(Mark("scores that say nothing", plots.NEUTRAL, "dot"))
     default = results[0].curves.entropies[2]
-    data.append(
-        plots.line(LOG_ODDS, default, "scores that say nothing", plots.NEUTRAL, "dot", hoverinfo="skip")
+    data.append(plots.line(LOG_ODDS, default, legend[-1].name, plots.NEUTRAL, "dot", hoverinfo="skip"))
+    x_axis = plots.axis("log odds of the prior of a target", range=[-7, 7])
+    layout = plots.layout(x_axis, plots.axis("cross-entropy [bits]", range=plots.rounded([0, min(top, 1.5)])))
+    alt = (
+        "Cross-entropy in bits of each system's scores taken as log-likelihood ratios, over the prior of a "
+        "target, and the least that calibration leaves; at log odds 0 they are Cllr and minCllr."
     )
-    layout = plots.layout(
-        plots.axis("log odds of the prior of a target", range=[-7, 7]),
-        plots.axis("cross-entropy [bits]", range=plots.rounded([0, min(top, 1.25)])),
-    )
-    return Figure(
-        "entropy",
-        "Cross-entropy over the prior (APE)",
-        "Cross-entropy in bits of each system's scores taken "
-        "as log-likelihood ratios, over the prior of a target, and the least that calibration leaves; the "
-        "area between them is lost by calibration. At log odds 0 they are Cllr and minCllr.",
-        data,
-        layout,
-        1.25,
-        [
-            Mark("scores as LLRs", plots.NEUTRAL),
-            Mark("after PAV", plots.NEUTRAL, "dash"),
-            Mark("scores that say nothing", plots.NEUTRAL, "dot"),
-        ],
-        _entropy_table(results),
-    )
+    title = "Cross-entropy over the prior (APE)"
+    return Figure("entropy", title, alt, data, layout, 1.25, legend, _entropy_table(results))
 
 
 def _entropy_table(results):

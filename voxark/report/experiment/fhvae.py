@@ -31,6 +31,8 @@ class Budget:
     def embed(self, path):
         """(data URI, "") of a file, or ("", why not)."""
         size = path.stat().st_size
+        if size == 0:
+            return "", "not in the page: the file is empty"
         if size > self.left:
             return "", (
                 f"not in the page: its {size / 1e6:.1f} MB would be more than the {self.megabytes:g} MB that "
@@ -55,6 +57,11 @@ def find_media(folder, endings):
     return found
 
 
+def _place(path):
+    """Pictures of a known kind come first, t-SNE before all."""
+    return next((place for place, known in enumerate(_KNOWN) if known in path.stem.lower()), len(_KNOWN))
+
+
 def picture_of(path, name, budget):
     """The Picture of a file; ``name``: the file as the page calls it."""
     stem = path.stem.lower()
@@ -71,10 +78,20 @@ def sounds_of(paths, name_of, budget):
     entries = []
     for path in paths:
         data, note = budget.embed(path)
-        source, to, target = path.stem.partition("-to-")
-        title = f"words of {source}, voice and channel of {target}" if to else path.stem
-        entries.append((title, name_of(path), data, note))
+        entries.append((_sound_title(path.stem), name_of(path), data, note))
     return Sounds(entries)
+
+
+def _sound_title(stem):
+    """What convert-fhvae has made, by the name `<source>-to-<target>`."""
+    source, to, target = stem.partition("-to-")
+    if not to:
+        return stem
+    return (
+        f"{source}, reconstructed"
+        if source == target
+        else f"words of {source}, voice and channel of {target}"
+    )
 
 
 # -------------------------------------------------------------------------------------------- disentanglement
@@ -99,7 +116,7 @@ def parse_tables(text):
             found.append(([], [], lines))
             continue
         for line in lines[1:]:
-            row = _place(_spans(line), heads)
+            row = _row_of(_spans(line), heads)
             if row is None:
                 notes.append(line.strip())
             else:
@@ -108,7 +125,7 @@ def parse_tables(text):
     return found
 
 
-def _place(cells, heads):
+def _row_of(cells, heads):
     """The cells in the columns of ``heads``; None where they do not fit."""
     row = [""] * len(heads)
     for start, end, text in cells:
@@ -166,7 +183,9 @@ def fhvae_section(experiment, max_megabytes):
             Heading(f"Disentanglement ({experiment.name_of(path)})"),
             *disentanglement_parts(read_text(path) or ""),
         ]
-    pictures = find_media(experiment.folder, (".svg", ".png"))
+    pictures = sorted(find_media(experiment.folder, (".svg", ".png")), key=_place)
+    if any(experiment.folder.glob("*/metrics.jsonl")):  # the curves of which the page draws itself
+        pictures = [path for path in pictures if path.stem != "training"]
     if pictures:
         section.parts.append(Heading("Pictures"))
         section.parts += [picture_of(path, experiment.name_of(path), budget) for path in pictures]

@@ -4,6 +4,7 @@
 each may be missing.
 """
 
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -205,6 +206,8 @@ def read_journal(path):
             continue
         try:
             stage = Stage(fields[0], fields[1], fields[2], float(fields[3]), fields[4])
+            if not math.isfinite(stage.seconds):
+                raise ValueError
         except (IndexError, ValueError):
             raise VoxarkError(
                 f"{path}:{number}: number, name, title, seconds, time were expected, with tabs between them, "
@@ -231,21 +234,19 @@ def _folders(path):
     return [inner for inner in sorted(path.iterdir()) if inner.is_dir() and not _is_hidden(inner)]
 
 
+def log_folders(experiment):
+    """The folders with logs of jobs: of models, vectors and scores, one or two folders down; of the data."""
+    found = [path for depth in ("*", "*/*") for path in sorted(experiment.folder.glob(f"{depth}/log"))]
+    found += [path / "log" for path in experiment.data_dirs]
+    return list({path.resolve(): path for path in found}.values())
+
+
 def _is_data_dir(path):
     return (path / "utt2spk").is_file()
 
 
 def _is_hidden(path):
     return path.name.startswith((".", "split")) or path.name in _NO_DATA
-
-
-def label_table(experiment, name, parse=None):
-    """(path, dict) of the first file of that name in the directories with labels; (None, {}) without one."""
-    for folder in experiment.labels:
-        found = read_column(folder / name, parse)
-        if found:
-            return folder / name, found
-    return None, {}
 
 
 def merged_table(experiment, name, parse=None):

@@ -41,6 +41,11 @@ class Funnel:
     by_frames: bool
     steps: list
 
+    @property
+    def num_left(self):
+        """The number of utterances behind the last step."""
+        return self.steps[-1].num_in - self.steps[-1].num_dropped if self.steps else self.num_utterances
+
 
 def group_reasons(reasons):
     """{reason: number}, the most frequent first; reasons that differ only in names and numbers are one."""
@@ -197,48 +202,26 @@ def _figure(funnels):
     """Bars of the utterances that are left, and of those that each step dropped."""
     order = funnels[::-1]
     names = [plots.plain(funnel.name) for funnel in order]
-    left = [
-        funnel.steps[-1].num_in - funnel.steps[-1].num_dropped if funnel.steps else funnel.num_utterances
-        for funnel in order
-    ]
-    steps = list(dict.fromkeys(step.name for funnel in funnels for step in funnel.steps if step.num_dropped))
-    series = [("left", left, COMPONENTS[0])]
+    series = [("left", [funnel.num_left for funnel in order], COMPONENTS[0])]
+    steps = dict.fromkeys(step.name for funnel in funnels for step in funnel.steps if step.num_dropped)
     for number, step in enumerate(steps):
         values = [sum(s.num_dropped for s in funnel.steps if s.name == step) for funnel in order]
         series.append((f"dropped by {step}", values, COMPONENTS[1 + number % (len(COMPONENTS) - 1)]))
-    data = [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "y": names,
-            "x": values,
-            "name": plots.plain(name),
-            "marker": {"color": color},
-            "hovertemplate": "%{y}: %{x} %{fullData.name}<extra></extra>",
-        }
-        for name, values, color in series
-    ]
+    data = [plots.bars(names, values, name, color) for name, values, color in series]
+    names_axis = plots.axis(type="category", showline=False, ticks="")
     layout = plots.layout(
-        plots.axis("utterances", rangemode="tozero"),
-        plots.axis(type="category", showline=False, ticks=""),
-        barmode="stack",
-        bargap=0.35,
+        plots.axis("utterances", rangemode="tozero"), names_axis, barmode="stack", bargap=0.35
     )
-    alt = (
-        "Utterances of each data directory: "
-        + "; ".join(f"{funnel.name} {number:,} left" for funnel, number in zip(order[::-1], left[::-1]))
-        + "."
-    )
+    left = "; ".join(f"{funnel.name} {funnel.num_left:,} left" for funnel in funnels)
+    legend = [Mark(name, color, "box") for name, _, color in series]
     return Figure(
         "funnel",
         "Utterances left and dropped",
-        alt,
+        f"Utterances of each data directory: {left}.",
         data,
         layout,
-        max(1.6, min(5.0, 22 / (len(funnels) + 2))),
-        [Mark(name, color, "box") for name, _, color in series],
-        wide=True,
-        least_rem=4 + 1.3 * len(funnels),
+        legend=legend,
+        **plots.bars_shape(len(funnels)),
     )
 
 

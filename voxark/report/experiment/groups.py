@@ -29,17 +29,16 @@ class Grouping(NamedTuple):
         return self._replace(number=self.number[kept])
 
 
-def gender_groups(enroll, test):
-    """Grouping of N trials from the genders ("f", "m" or None) of both sides, two sequences of N; or None.
+def gender_groups(trials, enroll, test):
+    """Grouping of a TrialList by the genders ("f", "m" or None) of its enroll_ids and test_ids; or None.
 
     The non-targets of two genders are measured against all targets, which never are of two. A last group
     holds the trials of which a gender is not known. None where fewer than half are known.
     """
-    number = np.full(len(enroll), 3)
+    number, place = np.full(len(trials), 3), {"f": 0, "m": 1}
     codes = []
-    for side in (enroll, test):
-        side = np.asarray(side, object)
-        codes.append(np.where(side == "f", 0, np.where(side == "m", 1, -1)))
+    for genders, column in ((enroll, trials.enroll), (test, trials.test)):
+        codes.append(np.array([place.get(gender, -1) for gender in genders])[column])
     known = (codes[0] >= 0) & (codes[1] >= 0)
     number[known] = np.where(codes[0] == codes[1], codes[0], _CROSS)[known]
     if not 2 * known.sum() >= len(number) > 0:

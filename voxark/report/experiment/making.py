@@ -1,33 +1,20 @@
 """How an experiment was made: commands, versions, seeds, configuration, times, machine, revision."""
 
-import os
-import platform
 import re
-import subprocess
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 
-import voxark
+from voxark import versions
 from voxark.report.drawing import BLUE
 from voxark.report.experiment import plots
-from voxark.report.experiment.folder import read_text
+from voxark.report.experiment.folder import log_folders, read_text
 from voxark.report.experiment.parts import Cell, Figure, Heading, Listing, Section, Table
+
+_FACTS = {"python": "Python", "system": "operating system"}  # names of versions.facts() for people
 
 _HEAD, _TAIL = 1 << 16, 1 << 12  # bytes of a log that are looked at
 _MOST_GROUPS, _MOST_LETTERS = 400, 4000
-_PACKAGES = (
-    "numpy",
-    "scipy",
-    "kaldiio",
-    "soundfile",
-    "pyarrow",
-    "torch",
-    "scikit-learn",
-    "matplotlib",
-    "ducc0",
-)
 
 
 @dataclass
@@ -68,7 +55,7 @@ def parse_log(path, head, tail):
     )
     found.host = host[1].strip() if host else ""
     found.started = parse_date(started[1]) if started else None
-    elapsed = re.search(r"^# Accounting: time=([\d.]+)", tail, re.M)
+    elapsed = re.search(r"^# Accounting: time=(\d+(?:\.\d+)?)", tail, re.M)
     ended = re.search(r"^# Ended \(code (\d+)", tail, re.M)
     found.seconds, found.code = float(elapsed[1]) if elapsed else None, ended[1] if ended else ""
     return found
@@ -99,9 +86,8 @@ def read_log(path):
 
 def read_logs(experiment):
     """All Logs of the models' folders and of the data directories, by folder, in the order of their start."""
-    folders = sorted(experiment.folder.glob("*/log"))
-    folders += [path / "log" for path in experiment.data_dirs if (path / "log") not in folders]
-    found = [log for folder in folders for path in sorted(folder.glob("*.log")) if (log := read_log(path))]
+    paths = [path for folder in log_folders(experiment) for path in sorted(folder.glob("*.log"))]
+    found = [log for path in paths if (log := read_log(path))]
     begun = {}
     for log in found:
         begun[log.path.parent] = min(begun.get(log.path.parent, datetime.max), log.started or datetime.max)
@@ -174,94 +160,38 @@ def stages_parts(stages):
     """The times of the stages as a figure and a table."""
     total = sum(stage.seconds for stage in stages)
     rows = [
-        [
-            Cell(stage.number, float(stage.number) if stage.number.isdigit() else None),
-            stage.title,
-            Cell(f"{stage.seconds:,.0f}", stage.seconds, bar=stage.seconds / total if total else 0.0),
-            stage.finished,
-        ]
+        [_number_cell(stage.number), stage.title, _seconds_cell(stage.seconds, total), stage.finished]
         for stage in stages
     ]
     table = Table(f"Stages, {total:,.0f} seconds in all", ["#stage", "What", "#seconds", "Finished"], rows)
-    order = stages[::-1]
-    data = [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "x": plots.rounded([s.seconds for s in order]),
-            "y": [plots.plain(f"{s.number} {s.title}"[:40]) for s in order],
-            "name": "seconds",
-            "marker": {"color": BLUE},
-            "hovertemplate": "%{y}: %{x} s<extra></extra>",
-        }
-    ]
-    layout = plots.layout(
-        plots.axis("seconds", rangemode="tozero"),
-        plots.axis(type="category", showline=False, ticks="", dtick=1),
-        bargap=0.3,
-    )
-    figure = Figure(
-        "stages",
-        "Times of the stages",
-        "Seconds that each stage took; the table has the numbers.",
-        data,
-        layout,
-        max(1.4, min(4.0, 26 / (len(stages) + 2))),
-        wide=True,
-        least_rem=4 + 1.3 * len(stages),
-    )
+    names = [plots.plain(f"{stage.number} {stage.title}"[:40]) for stage in stages]
+    data = [plots.bars(names[::-1], [stage.seconds for stage in stages[::-1]], "seconds", BLUE)]
+    names_axis = plots.axis(type="category", showline=False, ticks="", dtick=1)
+    layout = plots.layout(plots.axis("seconds", rangemode="tozero"), names_axis, bargap=0.3)
+    alt = "Seconds that each stage took; the table has the numbers."
+    figure = Figure("stages", "Times of the stages", alt, data, layout, **plots.bars_shape(len(stages)))
     return [Heading("Stages"), figure, table]
+
+
+def _number_cell(text):
+    return Cell(text, float(text) if text.isdigit() else None)
+
+
+def _seconds_cell(seconds, total):
+    return Cell(f"{seconds:,.0f}", seconds, bar=seconds / total if total else 0.0)
 
 
 def versions_table(facts, hosts):
     """Versions, machine and revision: as the experiment's file has them, else as they are now."""
-    rows = []
-
-    def add(name, key, now):
+    rows, now = [], versions.facts()
+    for key in now:
         recorded = facts.get(key)
-        if recorded or now:
-            rows.append([name, recorded or now, "of the run" if recorded else "when this page was made"])
-
-    add("voxark", "voxark", voxark.__version__)
-    add("revision", "revision", _revision())
-    add("Python", "python", platform.python_version())
-    for package in _PACKAGES:
-        add(package, package, _version(package))
-    add("operating system", "system", platform.platform(terse=True))
-    add("processor", "processor", _processor())
-    add("cores", "cores", str(os.cpu_count() or ""))
+        if recorded or now[key]:
+            rows.append([_FACTS.get(key, key), recorded or now[key], "run" if recorded else "now"])
     if hosts:
-        rows.append(["hosts", ", ".join(hosts[:20]), "of the run, by the logs"])
-    return Table("Versions and machine", ["What", "Value", "As of"], rows)
-
-
-def _version(package):
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _processor():
-    found = re.search(r"^model name\s*:\s*(.*)$", read_text("/proc/cpuinfo") or "", re.M)
-    return found[1].strip() if found else platform.machine()
-
-
-def _revision():
-    """The revision of the checkout that voxark runs from; "" where it is installed, or git is missing."""
-    root = Path(voxark.__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return ""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        rows.append(["hosts", ", ".join(hosts[:20]), "run, by the logs"])
+    note = "run: as the experiment's files say; now: as of the machine that made this page, for want of that."
+    return Table("Versions and machine", ["What", "Value", "As of"], rows, note)
 
 
 def seeds_table(facts, groups):

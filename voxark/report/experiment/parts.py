@@ -29,7 +29,7 @@ class Table:
 
     def heads(self):
         """(title, whether its cells are numbers) of each column."""
-        return [(title.lstrip("#"), title.startswith("#")) for title in self.columns]
+        return [(title.removeprefix("#"), title.startswith("#")) for title in self.columns]
 
     def cells(self):
         """The rows with every cell a Cell."""

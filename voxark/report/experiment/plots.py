@@ -57,6 +57,35 @@ def dots(x, y, name, color, symbol="circle", size=9, **more):
             "marker": {"color": color, "symbol": symbol, "size": size}, **more}  # fmt: skip
 
 
+def style_of(number):
+    """Colour and marker of a system by its number, for :func:`dots`."""
+    return color_of(number), symbol_of(number)
+
+
+def bars(names, values, name, color):
+    """Bars that lie, the last one on top."""
+    hover = "%{y}: %{x} %{fullData.name}<extra></extra>"
+    return {"type": "bar", "orientation": "h", "y": names, "x": rounded(values), "name": plain(name),
+            "marker": {"color": color}, "hovertemplate": hover}  # fmt: skip
+
+
+def bars_shape(number):
+    """Settings of a Figure of so many lines."""
+    return {"aspect": max(1.6, min(4.0, 26 / (number + 2))), "wide": True, "least_rem": 4 + 1.3 * number}
+
+
+def error_bars(values, low, high):
+    """Error bars from ``low`` to ``high`` about values."""
+    up, down = (np.subtract(a, b) for a, b in ((high, values), (values, low)))
+    return {"type": "data", "symmetric": False, "array": rounded(up), "arrayminus": rounded(down),
+            "thickness": 1.6, "width": 4}  # fmt: skip
+
+
+def named_ticks(places, names):
+    """Settings of an axis that has names in place of numbers."""
+    return {"tickmode": "array", "tickvals": places, "ticktext": names, "ticks": ""}
+
+
 def axis(title="", **more):
     """An axis with a title."""
     return {"title": {"text": title, "standoff": 8}, "automargin": True, "zeroline": False,

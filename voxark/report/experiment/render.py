@@ -51,7 +51,7 @@ def render(page):
     )
     numbers = {id(figure): number for number, figure in enumerate(figures_of(page))}
     library = offline.get_plotlyjs().replace("</script", "<\\/script")
-    return environment.get_template("page.html.j2").render(
+    text = environment.get_template("page.html.j2").render(
         page=page,
         number_of=lambda figure: numbers[id(figure)],
         figures=figures_json(page),
@@ -59,3 +59,4 @@ def render(page):
         style=(_HERE / "page.css").read_text(encoding="utf-8"),
         script=(_HERE / "page.js").read_text(encoding="utf-8"),
     )
+    return text.encode("utf-8", "replace").decode("utf-8")  # a file's name may be no UTF-8

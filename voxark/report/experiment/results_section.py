@@ -27,8 +27,14 @@ def measure_cell(row, name):
     interval = row.intervals.get(name)
     small = ""
     if interval is not None and not math.isnan(interval.low):
-        small = f"{shown(name, interval.low)} to {shown(name, interval.high)}"
-    return Cell(shown(name, value) + star, None if math.isnan(value) else value, small)
+        small = f"{_short_number(name, interval.low)} to {_short_number(name, interval.high)}"
+    return Cell(_short_number(name, value) + star, None if math.isnan(value) else value, small)
+
+
+def _short_number(name, value):
+    """A measure as compute-eer writes it, but for numbers that are longer than a table has room for."""
+    text = shown(name, value)
+    return text if len(text) <= 10 else f"{value:.4g}"
 
 
 def results_table(results, level):
@@ -43,75 +49,58 @@ def results_table(results, level):
     notes = []
     if any(row.intervals for row in (result.row for result in results)):
         notes.append(f"Below each figure its {100 * level:g} % interval, by the jackknife over speakers.")
+    if any(_by_rule_of_three(row) for row in (result.row for result in results)):
+        notes.append("Where leaving out speakers changes nothing, it is by the rule of three.")
     notes.append(
         "EER by the ROC's convex hull; actDCF and Cllr take scores for log-likelihood ratios. Each system "
         "is measured on the trials that it has scored; missing: trials without a score."
     )
     if any(result.row.few for result in results):
         notes.append(_FEW)
+    notes += [f"{result.system.title}: {result.row.note}." for result in results if result.row.note]
     return Table("Error rates and detection costs of the systems", columns, rows, " ".join(notes))
+
+
+def _by_rule_of_three(row):
+    """Whether an interval of a Row is of a measure that is the same in all replicates."""
+    return any(
+        math.isnan(interval.standard_error) and not math.isnan(interval.low)
+        for interval in row.intervals.values()
+    )
 
 
 def rates_figure(results, level):
     """Equal error rates side by side, with their intervals."""
-    order = range(len(results))[::-1]
+    places = [len(results) - number for number in range(len(results))]
     data = []
-    for number in order:
-        row = results[number].row
-        value, interval = 100 * row.values["eer"], row.intervals.get("eer")
-        error = {}
-        if interval is not None and not math.isnan(interval.low):
-            error = {
-                "error_x": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": plots.rounded([100 * interval.high - value]),
-                    "arrayminus": plots.rounded([value - 100 * interval.low]),
-                    "thickness": 2,
-                    "width": 5,
-                }
-            }
-        data.append(
-            plots.dots(
-                [value],
-                [len(results) - number],
-                results[number].system.title,
-                plots.color_of(number),
-                plots.symbol_of(number),
-                10,
-                meta=number,
-                hovertemplate="%{fullData.name}: EER %{x:.2f} %<extra></extra>",
-                **error,
-            )
-        )
-    names = [plots.plain(_short(results[number].system.title, 28)) for number in order]
-    layout = plots.layout(
-        plots.axis("equal error rate [%]", rangemode="tozero"),
-        plots.axis(
-            tickmode="array",
-            tickvals=[len(results) - number for number in order],
-            ticktext=names,
-            range=[0.4, len(results) + 0.6],
-            showline=False,
-            ticks="",
-        ),
+    for number, (place, result) in enumerate(zip(places, results)):
+        rates, bars = eer_bars([result.row])
+        hover = {"meta": number, "hovertemplate": "%{fullData.name}: EER %{x:.2f} %<extra></extra>"}
+        data.append(plots.dots(rates, [place], result.system.title, *plots.style_of(number), **hover))
+        data[-1] |= {"error_x": bars} if bars else {}
+    names = [plots.plain(_short(result.system.title, 34)) for result in results]
+    names_axis = plots.axis(
+        **plots.named_ticks(places, names), range=[0.4, len(results) + 0.6], showline=False
     )
-    with_intervals = any("error_x" in trace for trace in data)
-    alt = "Equal error rate of each system" + (
-        f" with its {100 * level:g} % interval" if with_intervals else ""
-    )
-    return Figure(
-        "rates",
-        alt,
-        f"{alt}: "
-        + "; ".join(f"{result.system.title} {shown('eer', result.row.values['eer'])} %" for result in results)
-        + ".",
-        data,
-        layout,
-        aspect=max(1.6, min(4.0, 26 / (len(results) + 2))),
-        wide=True,
-        least_rem=4 + 1.3 * len(results),
-    )
+    layout = plots.layout(plots.axis("equal error rate [%]", rangemode="tozero"), names_axis)
+    title_text = "Equal error rate of each system"
+    if any("error_x" in trace for trace in data):
+        title_text += f" with its {100 * level:g} % interval"
+    listed = (f"{result.system.title} {shown('eer', result.row.values['eer'])} %" for result in results)
+    alt = f"{title_text}: {'; '.join(listed)}."
+    return Figure("rates", title_text, alt, data, layout, **plots.bars_shape(len(results)))
+
+
+def eer_bars(rows):
+    """Equal error rates of Rows in percent, and their intervals as error bars; None without any."""
+    rates = [100 * row.values["eer"] for row in rows]
+    bounds = [row.intervals.get("eer") for row in rows]
+    known = [bound is not None and not math.isnan(bound.low) for bound in bounds]
+    if not any(known):
+        return rates, None
+    low = [100 * bound.low if there else rate for rate, bound, there in zip(rates, bounds, known)]
+    high = [100 * bound.high if there else rate for rate, bound, there in zip(rates, bounds, known)]
+    return rates, plots.error_bars(rates, low, high)
 
 
 def _short(text, width):
@@ -195,62 +184,28 @@ def _long_table(results, name, heading):
 
 def _group_figure(results, name, heading):
     """Equal error rates of the groups, a colour each system."""
-    groups = list(dict.fromkeys(row.group for result in results for row in result.groups[name]))
-    data = []
+    data, groups = [], [row.group for row in results[0].groups[name]]
     for number, result in enumerate(results):
-        values, offset = {row.group: row for row in result.groups[name]}, (number + 0.5) / len(results) - 0.5
-        rows = [
-            (place + 0.7 * offset, values[group])
-            for place, group in enumerate(groups)
-            if "eer" in values[group].values
-        ]
-        bounds = [row.intervals.get("eer") for _, row in rows]
-        eers = [100 * row.values["eer"] for _, row in rows]
-        trace = plots.dots(
-            [x for x, _ in rows],
-            eers,
-            result.system.title,
-            plots.color_of(number),
-            plots.symbol_of(number),
-            8,
-            meta=number,
-            text=[row.group for _, row in rows],
-            hovertemplate="%{text}: EER %{y:.2f} %" + plots.EXTRA_NAME,
+        offset = 0.7 * ((number + 0.5) / len(results) - 0.5)
+        rows = [(place + offset, row) for place, row in enumerate(result.groups[name]) if row.values]
+        rates, bars = eer_bars([row for _, row in rows])
+        hover = {"meta": number, "hovertemplate": "%{text}: EER %{y:.2f} %" + plots.EXTRA_NAME}
+        data.append(
+            plots.dots([x for x, _ in rows], rates, result.system.title, *plots.style_of(number), **hover)
         )
-        if any(bounds):
-            high = [0.0 if b is None else 100 * b.high - eer for b, eer in zip(bounds, eers)]
-            low = [0.0 if b is None else eer - 100 * b.low for b, eer in zip(bounds, eers)]
-            trace["error_y"] = {
-                "type": "data",
-                "symmetric": False,
-                "array": plots.rounded(high),
-                "thickness": 1.4,
-                "arrayminus": plots.rounded(low),
-                "width": 3,
-            }
-        data.append(trace)
-    eers = [100 * row.values["eer"] for result in results for row in result.groups[name] if row.values]
-    bounds = [
-        100 * row.intervals["eer"].high
-        for result in results
-        for row in result.groups[name]
-        if "eer" in row.intervals and not math.isnan(row.intervals["eer"].high)
-    ]
-    top = min(max([*eers, *bounds], default=1.0), 2.0 * max(eers, default=1.0))
+        data[-1] |= {"text": [plots.plain(row.group) for _, row in rows]} | (
+            {"error_y": bars} if bars else {}
+        )
+    ticks = plots.named_ticks(list(range(len(groups))), [plots.plain(group) for group in groups])
     layout = plots.layout(
-        plots.axis(
-            tickmode="array",
-            tickvals=list(range(len(groups))),
-            ticktext=[plots.plain(g) for g in groups],
-            range=[-0.5, len(groups) - 0.5],
-            ticks="",
-        ),
-        plots.axis("equal error rate [%]", range=plots.rounded([0, 1.05 * top or 1.0])),
+        plots.axis(**ticks, range=[-0.5, len(groups) - 0.5]),
+        plots.axis("equal error rate [%]", range=[0, _top(data)]),
     )
+    alt = f"Equal error rate of each system {heading.lower()}; the table below has the numbers."
     return Figure(
         f"group-{name}",
         f"Equal error rate {heading.lower()}",
-        f"Equal error rate of each system {heading.lower()}; the table below has the numbers.",
+        alt,
         data,
         layout,
         2.4,
@@ -258,6 +213,20 @@ def _group_figure(results, name, heading):
         wide=True,
         least_rem=17,
     )
+
+
+def _top(data):
+    """The end of the axis: above all rates, but not above intervals that say nothing."""
+    rates = [rate for trace in data for rate in trace["y"]]
+    ends = [
+        rate + up
+        for trace in data
+        if "error_y" in trace
+        for rate, up in zip(trace["y"], trace["error_y"]["array"])
+    ]
+    return plots.rounded([1.05 * min(max(rates + ends, default=1.0), 2.0 * max(rates, default=1.0)) or 1.0])[
+        0
+    ]
 
 
 def summary_sentence(results, num_trials, num_target, num_speakers):

@@ -4,6 +4,7 @@ Of each system only what the page shows is kept, so that memory does not grow wi
 """
 
 import logging
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -52,7 +53,7 @@ class ScoreCurves(NamedTuple):
 class Result:
     """A system measured: its Row of all trials, Rows by the name of a grouping, and its ScoreCurves.
 
-    ``missing``: number of trials without a score; ``dropped``: {id: why} of ids that could not be scored.
+    ``missing``: number of trials without a score.
     """
 
     system: object
@@ -60,7 +61,6 @@ class Result:
     curves: ScoreCurves
     missing: int
     groups: dict = field(default_factory=dict)
-    dropped: list = field(default_factory=list)
 
 
 def curves_of(roc, points):
@@ -142,7 +142,8 @@ class Measuring:
     """What is measured of each system.
 
     ``points``: OperatingPoints; ``averaged``: their mean as well; ``speakers``: TrialSpeakers of the whole
-    list, or None for no intervals; ``level``: of the intervals; ``groupings``: {name: Grouping of the list}.
+    list, or None for no intervals; ``level``: of the intervals; ``groupings``: {name: Grouping of the list};
+    ``in_groups``: whether groups have intervals, too.
     """
 
     points: list
@@ -150,6 +151,7 @@ class Measuring:
     speakers: TrialSpeakers | None = None
     level: float = 0.95
     groupings: dict = field(default_factory=dict)
+    in_groups: bool = True
 
     def functions(self):
         """Functions of a Roc by the names of the measures."""
@@ -196,13 +198,10 @@ class Measuring:
             if lacking:
                 row.note = f"no {' and no '.join(lacking)} trials"
             else:
-                row = self._row(
-                    system,
-                    functions,
-                    scores[chosen, np.newaxis],
-                    of_group,
-                    None if speakers is None else speakers.select(chosen),
-                )
+                with_intervals = speakers is not None and self.in_groups
+                of_speakers = speakers.select(chosen) if with_intervals else None
+                with _without_warnings():
+                    row = self._row(system, functions, scores[chosen, np.newaxis], of_group, of_speakers)
                 row.group = name
             rows.append(row)
         return rows
@@ -217,6 +216,17 @@ class Measuring:
             row = self.evaluation(functions, None).rows([system.title], scores, target)[0]
             row.note = f"no interval: {error}"
             return row
+
+
+@contextmanager
+def _without_warnings():
+    """Warnings of intervals say for each of many groups what the page says once."""
+    of_intervals = logging.getLogger("voxark.metrics.intervals")
+    before, of_intervals.disabled = of_intervals.disabled, True
+    try:
+        yield
+    finally:
+        of_intervals.disabled = before
 
 
 def measure_systems(systems, trials, measuring, options, progress=iter):
@@ -243,9 +253,9 @@ def _places(trials, part):
     return np.isin(trials.codes(), part.codes(), assume_unique=True)
 
 
-def work(num_trials, num_speakers, num_systems, num_groupings):
-    """How many weights of trials the jackknife looks at, about."""
-    return float(num_trials) * 2 * num_speakers * num_systems * (1 + num_groupings)
+def work(num_trials, num_speakers, num_systems):
+    """How many weights of trials the jackknife looks at, about: of speakers, and of rounds of pairs."""
+    return 2.0 * num_trials * num_speakers * num_systems
 
 
 def few_speakers_note(speakers):

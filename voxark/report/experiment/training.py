@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from voxark.report.experiment import plots
-from voxark.report.experiment.folder import read_text
+from voxark.report.experiment.folder import log_folders, read_text
 from voxark.report.experiment.parts import Cell, Figure, Grid, Heading, Mark, Section, Table, identifier
 
 _NUMBER = r"(-?\d[\d.]*(?:e[+-]?\d+)?)"
@@ -32,7 +32,7 @@ _UPDATES = (
     (re.compile(rf"LOG \(est-ivector-extractor\) ln p [^\n]*?, {_NUMBER} a frame"), "ln p per frame"),
 )
 _UPDATE_NAME = re.compile(r"(.*?)\.?(\d+)\.log$")
-_MOST_ROWS = 100
+_MOST_ROWS, _MOST_CURVES = 100, 48
 TRAIN, HELD_OUT = plots.color_of(0), plots.color_of(1)
 
 
@@ -66,22 +66,19 @@ def parse_updates(logs):
     return [(stem, what, values) for (stem, what), values in found.items()]
 
 
-def read_em_curves(folder):
-    """The EmCurves of the logs in <folder>/*/log, by folder."""
+def read_em_curves(experiment):
+    """The EmCurves of the logs of an Experiment, by folder."""
     found = []
-    for logs in sorted(folder.glob("*/log")):
-        updates = {}
+    for logs in log_folders(experiment):
+        name, updates = experiment.name_of(logs.parent), {}
         for path in sorted(logs.glob("*.log")):
             text = read_text(path) or ""
             what, values = parse_iterations(text)
             if values:
-                found.append(_curve(f"{logs.parent.name}, {path.stem}", what, values))
+                found.append(_curve(f"{name}, {path.stem}", what, values))
             elif _UPDATE_NAME.fullmatch(path.name):
                 updates[path.name] = text
-        found += [
-            _curve(f"{logs.parent.name}, {stem}", what, values)
-            for stem, what, values in parse_updates(updates)
-        ]
+        found += [_curve(f"{name}, {stem}", what, values) for stem, what, values in parse_updates(updates)]
     return [curve for curve in found if len(curve.values) > 1]
 
 
@@ -195,48 +192,30 @@ def curve_of(lines, name, factor=1.0):
 
 def training_figures(folder, lines):
     """The figures of a training from the lines of its metrics.jsonl."""
-    found = []
-    for panel in panels_of(lines)[1]:
-        data, legend, seen, said = [], [], [], []
-        for name, label, dash, color in (
-            (panel.train, "training", "dot", TRAIN),
-            (panel.held_out, "held out", "solid", HELD_OUT),
-        ):
-            epochs, values = curve_of(lines, name, panel.factor) if name else ([], [])
-            if not values:
-                continue
-            data.append(
-                plots.line(
-                    epochs,
-                    values,
-                    label,
-                    color,
-                    dash,
-                    mode="lines+markers",
-                    marker={"size": 5, "color": color},
-                    hovertemplate="epoch %{x}: %{y:.5g}" + plots.EXTRA_NAME,
-                )
-            )
-            legend.append(Mark(label, color, dash))
-            seen += values[1:] if len(values) > 2 and epochs[0] == 0 else values
-            said.append(f"{label} {values[0]:.4g} to {values[-1]:.4g}")
-        if not data:
+    found = [_panel_figure(folder, lines, panel) for panel in panels_of(lines)[1]]
+    return [figure for figure in found if figure is not None]
+
+
+def _panel_figure(folder, lines, panel):
+    """The figure of a Panel; None where the lines have none of its numbers."""
+    data, legend, seen, said = [], [], [], []
+    drawn = ((panel.train, "training", TRAIN, "dot"), (panel.held_out, "held out", HELD_OUT, "solid"))
+    for name, label, color, dash in drawn:
+        epochs, values = curve_of(lines, name, panel.factor) if name else ([], [])
+        if not values:
             continue
-        layout = plots.layout(
-            plots.axis("epoch", **_whole([lines[0]["epoch"], lines[-1]["epoch"]])),
-            plots.axis(**_axis_range(seen)),
-        )
-        found.append(
-            Figure(
-                identifier(f"{folder} {panel.title}"),
-                panel.title,
-                f"{panel.title} over the epochs of {folder}: {'; '.join(said)}.",
-                data,
-                layout,
-                legend=legend,
-            )
-        )
-    return found
+        style = {"mode": "lines+markers", "marker": {"size": 5, "color": color}}
+        hover = "epoch %{x}: %{y:.5g}" + plots.EXTRA_NAME
+        data.append(plots.line(epochs, values, label, color, dash, **style, hovertemplate=hover))
+        legend.append(Mark(label, color, dash))
+        seen += values[1:] if len(values) > 2 and epochs[0] == 0 else values
+        said.append(f"{label} {values[0]:.4g} to {values[-1]:.4g}")
+    if not data:
+        return None
+    x_axis = plots.axis("epoch", **_whole([lines[0]["epoch"], lines[-1]["epoch"]]))
+    layout = plots.layout(x_axis, plots.axis(**_axis_range(seen)))
+    alt = f"{panel.title} over the epochs of {folder}: {'; '.join(said)}."
+    return Figure(identifier(f"{folder} {panel.title}"), panel.title, alt, data, layout, legend=legend)
 
 
 def _axis_range(values):
@@ -288,12 +267,12 @@ def _cells(values):
 def training_section(experiment):
     """The Section of all trainings."""
     section = Section("training", "Training")
-    curves = read_em_curves(experiment.folder)
+    curves = read_em_curves(experiment)
     if curves:
-        section.parts += [
-            Heading("Iterations of EM and of the discriminative PLDA"),
-            Grid([em_figure(curve) for curve in curves]),
-        ]
+        figures = [em_figure(curve) for curve in curves[:_MOST_CURVES]]
+        section.parts += [Heading("Iterations of EM and of the discriminative PLDA"), Grid(figures)]
+        if len(curves) > _MOST_CURVES:
+            section.missing.append(f"{len(curves) - _MOST_CURVES} more curves of EM are left out.")
     else:
         section.missing.append(
             "No curves of EM: steps/train_diag_ubm.sh, train_ivector_extractor.sh and "
