@@ -11,6 +11,7 @@ train_cmd=
 train_config=
 train_opts=
 num_workers=1
+num_nodes=1
 gpu=false
 cmvn_config=$root/conf/sliding_cmvn.conf
 cleanup=true
@@ -26,7 +27,8 @@ Options:
   --train-cmd <launcher>      how to run the training, e.g. with a GPU of the cluster (default: --cmd)
   --train-config <file>       options of train-e2e-verif (default: none)
   --train-opts <options>      more options of train-e2e-verif, which win (default: none)
-  --num-workers <n>           processes that train together on one machine, by torchrun (default: $num_workers)
+  --num-workers <n>           processes that train together on each machine, by torchrun (default: $num_workers)
+  --num-nodes <n>             machines that train together, with a launcher that can (slurm.py; default: $num_nodes)
   --gpu <true|false>          train on GPUs, one a worker (default: $gpu)
   --cmvn-config <file>        options of apply-cmvn-sliding; conf/no_cmvn.conf does without
                               (default: conf/sliding_cmvn.conf)

@@ -10,6 +10,7 @@ train_cmd=
 train_config=
 train_opts=
 num_workers=1
+num_nodes=1
 gpu=false
 restart=false
 help_message="Usage: $0 [options] <data-dir> <exp-dir>
@@ -23,7 +24,8 @@ Options:
   --train-cmd <launcher>      how to run the training, e.g. with a GPU of the cluster (default: --cmd)
   --train-config <file>       options of train-fhvae (default: none)
   --train-opts <options>      more options of train-fhvae, which win (default: none)
-  --num-workers <n>           processes that train together on one machine, by torchrun (default: $num_workers)
+  --num-workers <n>           processes that train together on each machine, by torchrun (default: $num_workers)
+  --num-nodes <n>             machines that train together, with a launcher that can (slurm.py; default: $num_nodes)
   --gpu <true|false>          train on GPUs, one a worker (default: $gpu)
   --restart <true|false>      remove a training that began with other options or input, and start anew
                               (default: $restart, which refuses)"
@@ -41,7 +43,7 @@ em_tables=(feats.scp)
 em_check
 nnet_options
 nnet_feats=("$data/feats.scp")
-nnet_words=("$num_workers workers")
+nnet_words=("$((num_workers * num_nodes)) workers")
 nnet_begin
 lengths=()
 if [[ -s $data/utt2num_frames ]]; then lengths=(--utt2num-frames="$data/utt2num_frames"); fi

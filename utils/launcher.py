@@ -261,21 +261,21 @@ class Job:
         self.start = time.time()
         os.makedirs(os.path.dirname(log) or ".", exist_ok=True)
         place = place or os.uname().nodename
+        head = f"{comment(command)}\n# Running on {place}\n# Started at {now()}\n#\n"
         with open(log, "w", encoding="utf-8", errors="surrogateescape") as out:
-            out.write(f"{comment(command)}\n# Running on {place}\n# Started at {now()}\n#\n")
-        with open(log, "ab") as out:
-            self.process = subprocess.Popen(
-                [*before, *BASH, trap + command],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env=env,
-                start_new_session=own_session,
-            )
+            out.write(head)
+        self._out = open(log, "ab", buffering=0)  # kept open: the log may be renamed while the job runs
+        self.process = subprocess.Popen(
+            [*before, *BASH, trap + command],
+            stdin=subprocess.DEVNULL,
+            stdout=self._out,
+            stderr=self._out,
+            env=env,
+            start_new_session=own_session,
+        )
 
     def _append(self, text):
-        with open(self.log, "a", encoding="utf-8") as out:
-            out.write(text)
+        self._out.write(text.encode())
 
     def poll(self):
         """The command's return code, None as long as it runs; what it used is noted when it has ended."""
@@ -285,6 +285,11 @@ class Job:
                 self.process.returncode = os.waitstatus_to_exitcode(status)
                 self.usage = usage(used)
         return self.process.returncode
+
+    def close(self):
+        """Close the log; what was written is on the disk then."""
+        os.fsync(self._out.fileno())
+        self._out.close()
 
     def code(self):
         """The command's exit status as the shell gives it, and a note on a signal that it died of."""
@@ -317,7 +322,7 @@ def usage(used):
 
 
 def log_end(code, note, seconds, threads, used=""):
-    """The last two lines of a log; ``note`` begins with "; " where there is something to say, ``used`` is :func:`usage`."""
+    """The last two lines of a log; ``note`` begins with "; " if there is something to say, ``used`` as of usage()."""
     return (
         f"# Accounting: time={int(seconds)} threads={threads}{used}\n"
         f"# Ended (code {code}{note}) at {now()}, elapsed time {int(seconds)} seconds\n"
@@ -340,7 +345,8 @@ class Bell:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         for number in numbers:
-            signal.signal(number, self._ring)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
+                signal.signal(number, self._ring)
 
     def _ring(self, number, frame):
         self.number = number

@@ -1,18 +1,21 @@
 # shellcheck shell=bash disable=SC2154  # data, dir, cmd, help_message and the options are the step's
 # What the steps share that train a network. A step sources it after utils/step_lib.sh and utils/em_lib.sh, sets data,
-# dir, cmd, train_cmd, train_config, train_opts, num_workers, gpu and restart, and calls
+# dir, cmd, train_cmd, train_config, train_opts, num_workers, num_nodes, gpu and restart, and calls
 #
 #   nnet_options                    checks them; sets options, those of the program
 #   nnet_begin                      nnet_feats are the files that features come from, nnet_labels other input, nnet_words
 #                                   what the model depends on besides; exits where the model is up to date
-#   nnet_train <program> <arg>...   runs the program with --resume, in as many processes as asked for
+#   nnet_train <program> <arg>...   runs the program with --resume, in as many processes on as many nodes as asked for
 #
 # begun_with says what a training in the folder began with, train.done what the model was made from.
 
 nnet_feats=() nnet_labels=() nnet_words=()
 
 nnet_options() {
-  [[ $num_workers =~ ^[1-9][0-9]*$ ]] || step_die "--num-workers $num_workers: expected a number above zero"
+  local number
+  for number in num_workers num_nodes; do
+    [[ ${!number} =~ ^[1-9][0-9]*$ ]] || step_die "--${number//_/-} ${!number}: expected a number above zero"
+  done
   read -r -a options <<<"$train_opts"
   if [[ -n $train_config ]]; then
     train_config=$(step_config "$train_config")
@@ -55,7 +58,13 @@ nnet_refuse_or_restart() {
 
 nnet_train() {
   local program=("$1") launcher=${train_cmd:-$cmd} device=()
-  if [[ $num_workers -gt 1 ]]; then
+  if [[ $num_nodes -gt 1 ]]; then
+    # The launcher runs it once on each node, and sets where they meet.
+    launcher+=" --num-nodes $num_nodes"
+    # shellcheck disable=SC2016 # the job's shell expands them
+    program=(torchrun --nnodes="$num_nodes" --nproc-per-node="$num_workers" --rdzv-backend=c10d
+      '--rdzv-id=$VOXARK_JOB' '--rdzv-endpoint=$MASTER_ADDR:$MASTER_PORT' "$(command -v "$1")")
+  elif [[ $num_workers -gt 1 ]]; then
     program=(torchrun --standalone --nproc-per-node="$num_workers" "$(command -v "$1")")
   fi
   shift
