@@ -14,7 +14,7 @@ pytest.importorskip("plotly")
 
 BUILDERS = {
     "timit": lambda folder: timit.build(folder, layout="lower", num_test=4, sentences=4),
-    "aurora4": lambda folder: aurora4.build(folder, num_train=4, num_test=2, sentences=2, seconds=1.2),
+    "aurora4": lambda folder: aurora4.build(folder, num_train=4, num_test=2, sentences=3, seconds=1.2),
     "ami": lambda folder: ami.build(folder, num_turns=2),
     "librispeech": lambda folder: librispeech.build(folder, num_utterances=5),
 }
@@ -85,17 +85,91 @@ def test_a_file_that_changed_in_the_corpus_makes_the_recipe_look_again(tmp_path)
     assert flac.name in done.stderr, done.stderr
 
 
-def test_the_smallest_recipe_takes_a_folder_of_speech(tmp_path):
-    tree = BUILDERS["timit"](tmp_path / "timit")
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory):
+    """A folder of speech as egs/own takes it."""
+    folder = tmp_path_factory.mktemp("own")
+    tree = BUILDERS["timit"](folder / "timit")
     for part in ("train", "test"):
         for wav in sorted(tree.rglob(f"{part}/**/*.wav")):
-            target = tmp_path / "voices" / part / wav.parent.name / wav.name
+            target = folder / "voices" / part / wav.parent.name / wav.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(wav, target)
-    done = recipe("own", "--corpus", tmp_path / "voices", "--dir", tmp_path / "exp", "--systems", "pooled",
-                  "--config", ROOT / "tests/corpora/tiny.conf")  # fmt: skip
+    return folder / "voices"
+
+
+def own(corpus, folder, *options, check=True):
+    return recipe("own", "--corpus", corpus, "--dir", folder, "--systems", "pooled",
+                  "--config", ROOT / "tests/corpora/tiny.conf", *options, check=check)  # fmt: skip
+
+
+def rows(done):
+    return re.findall(r"^pooled .* {2,}[\d.]+ +[01]\.\d{3}$", done.stdout, re.MULTILINE)
+
+
+def test_the_smallest_recipe_takes_a_folder_of_speech(voices, tmp_path):
+    done = own(voices, tmp_path / "exp")
     assert stages_that(done.stdout, "done in") == {1, 2, 3, 4, 6, 8, 12, 13, 14}
-    assert len(re.findall(r"^pooled .* {2,}[\d.]+ +[01]\.\d{3}$", done.stdout, re.MULTILINE)) == 4
+    assert len(rows(done)) == 4 and "are in the training part" not in done.stdout
+    (tmp_path / "exp/scores_mfcc_cosine/scores").unlink()
+    again = own(voices, tmp_path / "exp")
+    assert stages_that(again.stdout, "done in") == {12, 13, 14} and rows(again) == rows(done)
+    said = own(voices, tmp_path / "exp", "--stage", "12", "--lda-dim", "2", "--dry-run").stdout
+    assert stages_that(said, "not asked for, but it has not finished") == {8}
+
+
+def test_a_folder_of_speech_may_change(voices, tmp_path):
+    corpus = shutil.copytree(voices, tmp_path / "voices")
+    options = corpus, corpus / "exp", "--stop-stage", "13"  # --dir in the corpus: not a part of it
+    before = rows(own(*options))
+    assert stages_that(own(*options).stdout, "done in") == set()
+    speaker = sorted((corpus / "train").iterdir())[0]
+    added = shutil.copy(sorted(speaker.iterdir())[0], speaker / "new.WAV")
+    assert stages_that(own(*options).stdout, "done in") == {1, 2, 3, 4, 6, 8, 12, 13}
+    added.unlink()
+    assert rows(own(*options)) == before
+    test_speaker = sorted((corpus / "test").iterdir())[0]
+    shutil.copytree(test_speaker, corpus / "train" / test_speaker.name)
+    (corpus / "test" / test_speaker.name / "notes.mp3").write_bytes(b"x")
+    done = own(*options)
+    assert f"test speakers are in the training part, too, the first is {test_speaker.name}" in done.stdout
+    assert "1 other files than wav and flac are ignored" in done.stderr
+
+
+@pytest.mark.parametrize("harm, message", [
+    (lambda corpus: (corpus / "train/a b").mkdir() or (corpus / "train/a b/1.wav").write_bytes(b""),
+     "a b/1.wav: expected SPEAKER/UTTERANCE.wav or .flac, without blanks"),
+    (lambda corpus: (corpus / "train/deep/er").mkdir(parents=True) or (corpus / "train/deep/er/1.wav").touch(),
+     "deep/er/1.wav: expected SPEAKER/UTTERANCE.wav"),
+    (lambda corpus: shutil.rmtree(corpus / "test") or (corpus / "test").mkdir(), "test: no SPEAKER/UTTERANCE.wav"),
+    (lambda corpus: [shutil.rmtree(path) for path in sorted((corpus / "test").iterdir())[1:]],
+     "and 0 nontarget trials; both are needed"),
+])  # fmt: skip
+def test_a_wrong_folder_of_speech_is_refused_before_the_work(voices, tmp_path, harm, message):
+    corpus = shutil.copytree(voices, tmp_path / "voices")
+    harm(corpus)
+    done = own(corpus, tmp_path / "exp", check=False)
+    assert done.returncode == 1 and message in done.stderr.splitlines()[-2], done.stderr
+    assert stages_that(done.stdout, "done in") <= {1}
+
+
+def test_a_file_that_cannot_be_read_is_dropped_and_the_recipe_goes_on(voices, tmp_path):
+    corpus = shutil.copytree(voices, tmp_path / "voices")
+    (sorted((corpus / "train").iterdir())[0] / "empty.wav").touch()
+    assert len(rows(own(corpus, tmp_path / "exp", "--stop-stage", "13"))) == 4
+    assert "empty.wav: the audio file is empty" in (tmp_path / "exp/data/train/dropped.mfcc").read_text()
+
+
+@pytest.mark.parametrize("options, message", [
+    (("--dir", "a*b"), "a*b': characters of the shell"),
+    (("--dir", "a,b"), "a,b': characters of the shell"),
+    (("--systems", " "), "--systems names no system"),
+    (("--seed", "x"), "--seed"),
+    (("--preset", "paper"), "unknown option --preset"),
+])  # fmt: skip
+def test_wrong_options_are_refused_at_once(voices, tmp_path, options, message):
+    done = recipe("own", "--corpus", voices, "--dir", tmp_path / "exp", *options, check=False)
+    assert done.returncode == 1 and message in done.stderr.splitlines()[-1], done.stderr
 
 
 @pytest.mark.parametrize("name", BUILDERS)

@@ -376,6 +376,27 @@ def test_factors_of_tables(tmp_path):
     np.testing.assert_array_equal(alone.groups, segments.utterance)
 
 
+def test_versions_of_an_utterance_are_kept_together(tmp_path):
+    segments, speakers, _ = made_segments()
+    originals = np.arange(len(speakers)) // 2  # each two utterances are one, say through two microphones
+    write_lines(tmp_path / "utt2spk", *(f"{key} spk{s}" for key, s in zip(segments.keys, speakers)))
+    write_lines(tmp_path / "utt2uniq", *(f"{key} o{n}" for key, n in zip(segments.keys[:-2], originals)))
+    write_lines(tmp_path / "utt2mic", *(f"{key} {'ab'[n % 2]}" for n, key in enumerate(segments.keys)))
+    options = FactorOptions(utt2spk=str(tmp_path / "utt2spk"), factors=f"mic={tmp_path}/utt2mic",
+                            utt2uniq=str(tmp_path / "utt2uniq"))
+    for factor in read_factors(options, segments):
+        assert factor.disjoint == "original"
+        groups = dict(zip(segments.utterance.tolist(), factor.groups.tolist()))
+        for one in range(len(speakers) - 2):
+            assert {n for n in groups if groups[n] == groups[one]} == set(np.flatnonzero(originals == originals[one]))
+        assert groups[len(speakers) - 1] != groups[len(speakers) - 2]  # not in the table: by itself
+    options.speaker_disjoint = "mic"
+    assert read_factors(options, segments)[1].disjoint == "speaker"
+    write_lines(tmp_path / "utt2uniq", "other o1")
+    with pytest.raises(VoxarkError, match="none of the latents' utterances"):
+        read_factors(options, segments)
+
+
 @pytest.mark.parametrize("options, message", [
     ({"factors": "noise"}, "name=file,name=file is expected, found 'noise'"),
     ({"factors": "a=x,a=y"}, "'a' stands there twice"),

@@ -12,7 +12,8 @@ from voxark.arrays import Device
 from voxark.errors import VoxarkError
 from voxark.gmm.full import FullGmm
 from voxark.io.posteriors import Posteriors
-from voxark.ivector.baum_welch import Blocks, Scatter, StatisticsStore, baum_welch, check_posteriors
+from voxark.ivector.baum_welch import (
+    BLOCK_BYTES, Blocks, Scatter, StatisticsStore, baum_welch, block_bytes, check_posteriors)
 from voxark.ivector.e_step import EStep, IvectorStats, accumulate
 from voxark.ivector.extractor import (
     CENTRED_OFFSET, ExtractorOptions, IvectorExtractor, initial_extractor)
@@ -488,6 +489,28 @@ def test_fall_of_the_evidence_is_an_error_unless_variances_were_floored(caplog):
         check.add(4, -5002.0)
     with pytest.raises(VoxarkError, match="nan"):
         EvidenceCheck(10, 1000.0).add(1, float("nan"))
+
+
+def test_sums_do_not_depend_on_the_slices_that_they_are_added_in(monkeypatch):
+    model = random_model(3, ivector_dim=4)
+    (n, f), scatter = statistics(model, *sample(model, 12, 30))
+    whole = accumulate(model, [(n, f)], scatter)
+    monkeypatch.setattr("voxark.ivector.e_step.SLICE_BYTES", 3 * 8 * C)  # of ten columns: 3, 3, 3, 1
+    sliced = accumulate(model, [(n, f)], scatter)
+    np.testing.assert_allclose(sliced.a, whole.a, rtol=1e-13)
+    assert np.abs(whole.a).min(axis=0).all()  # each column has something that a lost slice would miss
+
+
+def test_a_large_model_takes_more_utterances_at_a_time():
+    # Each block reads all quadratic terms: 1.3 GB of them for ten utterances were most of the work.
+    class Shape:
+        t, num_gauss = np.broadcast_to(0.0, (2048, 60, 400)), 2048
+
+    x, post = np.zeros((1000, 60), np.float32), soft_posteriors(np.random.default_rng(0), 1000, 4)
+    blocks = Blocks(((f"u{i}", x, post, 1.0) for i in range(60)), Shape)
+    keys, n, f = next(iter(blocks))
+    assert 20 <= len(keys) == len(n) <= 40
+    assert block_bytes(64, 50) == block_bytes(512, 100) == BLOCK_BYTES
 
 
 def test_memory_is_said_and_bounded(caplog):

@@ -71,6 +71,7 @@ def test_small_tree(original, prepared):
         assert len(table(folder, "utt2spk")) == 2 * 5 * num_meetings
         assert Counter(table(folder, "dropped.prepare").values()) == {"no words": 2 * num_meetings}
         assert Counter(table(folder, "utt2mic").values()) == dict.fromkeys(("ihm", "sdm"), 5 * num_meetings)
+        assert set(Counter(table(folder, "utt2uniq").values()).values()) == {2}  # both microphones
         genders = table(folder, "spk2gender")
         assert all(speaker[0].lower() == gender for speaker, gender in genders.items())
     assert set(table(out / "train", "utt2room").values()) == {"edinburgh", "tno"}

@@ -98,6 +98,7 @@ def test_the_whole_corpus_has_the_published_counts(whole):
         assert all(key.startswith(speaker) for key, speaker in utt2spk.items())
         assert set(noises.values()) == set("clean car babble restaurant street airport train".split())
         assert set(table(whole / part / "utt2mic").values()) == {"wv1", "wv2"}
+        assert table(whole / part / "utt2uniq") == {key: key.split("_")[0] for key in utt2spk}
         assert set(Counter(key.split("_")[1] for key in utt2spk).values()) == {330}
         assert set(Counter(noises.values()).values()) == {660}
         assert (whole / part / "dropped.prepare").read_bytes() == b""

@@ -36,15 +36,19 @@ _po_declared() {
   [[ $_po_attributes != *x* ]] || grep -Eqs "$_po_before$1=" "${BASH_SOURCE[@]:2}"
 }
 
+# The default of each option that has been set: what it takes does not change by what a file has set it to.
+declare -A _po_defaults=()
+
 # Set the variable of option $1 (without its dashes) to $2; $3 says in messages where the option stands.
 _po_set() {
   local _po_name=${1//-/_} _po_safe='^[A-Za-z0-9_.:,+-]*$'
   _po_declared "$_po_name" || _po_die "$3: unknown option --$1"
-  case ${!_po_name} in
+  _po_defaults[$_po_name]=${_po_defaults[$_po_name]-${!_po_name}}
+  case ${_po_defaults[$_po_name]} in
     true | false)
       [[ $2 == true || $2 == false ]] || _po_die "$3: --$1 expects true or false, not '$2'" ;;
     *)
-      if [[ ${!_po_name} =~ ^-?[0-9]+$ && ! $2 =~ $_po_safe ]]; then
+      if [[ ${_po_defaults[$_po_name]} =~ ^-?[0-9]+$ && ! $2 =~ $_po_safe ]]; then
         _po_die "$3: --$1 expects a number, not '$2'"
       fi ;;
   esac
@@ -77,8 +81,10 @@ _po_read_config() {
 
 # True if _po_option is a variable whose default is true or false.
 _po_is_flag() {
-  local _po_name=${_po_option//-/_}
-  _po_declared "$_po_name" && [[ ${!_po_name} == true || ${!_po_name} == false ]]
+  local _po_name=${_po_option//-/_} _po_default
+  _po_declared "$_po_name" || return 1
+  _po_default=${_po_defaults[$_po_name]-${!_po_name}}
+  [[ $_po_default == true || $_po_default == false ]]
 }
 
 # Split the first option of "$@" into _po_option and _po_value; _po_words is the number of words it takes.
@@ -148,5 +154,5 @@ if [[ -n ${cmd+set} && -z $cmd ]]; then
   _po_die "empty argument to --cmd"
 fi
 unset -f _po_die _po_declared _po_set _po_read_config _po_next _po_is_flag _po_read_preset _po_first_pass
-unset -v _po_option _po_value _po_words
+unset -v _po_option _po_value _po_words _po_defaults
 true

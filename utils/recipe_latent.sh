@@ -19,8 +19,9 @@ stage_latent() {
   latent_labels
   if has_module sklearn; then
     latent_run measure measure-disentanglement --utt2spk="$data/test/utt2spk" --factors="$factors" \
-      ${ctm[@]+"${ctm[@]}"} --segment-shift=10 --z1-var="scp:$out/z1_var.scp" --z2-var="scp:$out/z2_var.scp" \
-      "scp:$out/z1.scp" "scp:$out/z2.scp" >"$out/disentanglement.txt.partial"
+      ${versions[@]+"${versions[@]}"} ${ctm[@]+"${ctm[@]}"} --segment-shift=10 \
+      --z1-var="scp:$out/z1_var.scp" --z2-var="scp:$out/z2_var.scp" "scp:$out/z1.scp" "scp:$out/z2.scp" \
+      >"$out/disentanglement.txt.partial"
     mv "$out/disentanglement.txt.partial" "$out/disentanglement.txt"
   else
     echo "$0: WARNING: z1 and z2 are not compared: that needs scikit-learn: pip install 'voxark[probe]'" >&2
@@ -33,18 +34,21 @@ stage_latent() {
   latent_voices
 }
 
-# Sets factors, ctm and tables: which labels there are, as the programs take them.
+# Sets factors, versions, ctm and tables: which labels there are, as the programs take them.
 latent_labels() {
   local name
-  factors='' ctm=() tables=("$data/test/utt2spk")
+  factors='' versions=() ctm=() tables=("$data/test/utt2spk")
   for name in noise mic; do
     if [ -s "$labels/utt2$name" ]; then
       factors+=${factors:+,}$name=$labels/utt2$name
       tables+=("$name=$labels/utt2$name")
     fi
   done
+  # The same sentence in other noise on both sides of a split would be told by its words.
+  if [ -s "$labels/utt2uniq" ]; then versions=(--utt2uniq="$labels/utt2uniq"); fi
   if [ -s "$labels/phones.ctm" ]; then
-    ctm=(--ctm="phone=$labels/phones.ctm,phone class=$labels/phones.ctm" --ctm-map="phone class=$ctm_map")
+    ctm=(--ctm="phone=$labels/phones.ctm,phone class=$labels/phones.ctm"
+      --ctm-map="phone class=$ctm_map${phone_map:+,phone=$phone_map}")
     tables+=("phone class=$labels/phones.ctm")
   fi
 }

@@ -14,6 +14,7 @@
 #
 #   labels=DIR          the data directory that has the labels of the test utterances ($data/test)
 #   ctm_map=FILE        phone -> class (conf/timit_phones_3.map)
+#   phone_map=FILE      phone -> phone, where those of phones.ctm are too fine (none)
 #   hours=H             hours of speech, for the sizes that --dry-run expects
 #   short_e2e, short_fhvae=OPTIONS   of the trainings; the options that the user gives win
 
@@ -40,16 +41,29 @@ recipe_paths() {
   done
 }
 
+# The same of a folder whose path stands in such lines: a * in it would name other folders, too.
+recipe_plain_paths() {
+  local path
+  recipe_paths "$@"
+  for path in "$@"; do
+    case $path in
+      *[][*?\(\)\<\>\|\;\&\$\`\"\'\\,]*)
+        fail "'$path': characters of the shell, and commas, do not work in pipes: choose another folder" ;;
+    esac
+  done
+}
+
 recipe_check() {
   local option system
   cmd_defaults
-  for option in nj stage stop_stage num_gauss num_iters ivector_num_gauss ivector_dim lda_dim; do
+  for option in nj stage stop_stage seed num_gauss num_iters ivector_num_gauss ivector_dim lda_dim; do
     [[ ${!option} =~ ^[0-9]+$ ]] || fail "--${option//_/-} ${!option}: expected a number"
   done
   [ "$nj" -gt 0 ] || fail "--nj 0: expected at least one job"
   for option in $fhvae_lda_dims; do
     [[ $option =~ ^[1-9][0-9]*$ ]] || fail "--fhvae-lda-dims: $option: expected numbers above zero"
   done
+  [[ $systems == *[a-z]* ]] || fail "--systems names no system"
   for system in $systems; do
     [[ " gmm pooled ivector e2e fhvae " == *" $system "* ]] ||
       fail "--systems: $system: expected gmm, pooled, ivector, e2e or fhvae"
@@ -66,15 +80,15 @@ recipe_begin() {
   recipe_title=$1
   recipe_check
   [ -n "$dir" ] || fail "--dir is needed: where everything goes"
-  recipe_paths "$root" "$dir"
-  dir=$(realpath -m "$dir")
+  dir=$(realpath -m -- "$dir")
+  recipe_plain_paths "$root" "$dir"
   data=${2:-$dir/data}
   . "$root/path.sh"
   . "$root/utils/stages.sh"
   have_torch=true
   has_module torch || have_torch=false
   no_torch="it needs torch: pip install 'voxark[neural]'"
-  labels=$data/test ctm_map=$root/conf/timit_phones_3.map hours=0 short_e2e='' short_fhvae=''
+  labels=$data/test ctm_map=$root/conf/timit_phones_3.map phone_map='' hours=0 short_e2e='' short_fhvae=''
   if [ "$dry_run" = false ]; then mkdir -p "$dir" "$data"; fi
   stages_begin "$dir/.stages" "$stage" "$stop_stage" "$force" "$dir/results.txt" "$dir/report.html"
 }
@@ -90,9 +104,10 @@ recipe_corpus() {
   dir=${dir:-$here/exp/$preset}
 }
 
-# A hash of the names, sizes and times of the files of a folder, so that a repaired file counts as a new one.
+# A hash of the names, sizes and times of the files of a folder, so that a repaired file counts as a new one. What this
+# recipe writes, where --dir lies in the folder, does not count.
 folder_state() {
-  find -L "$1" -type f -printf '%P %s %T@\n' | sort | sha256sum | cut -d' ' -f1
+  find -L "$1" -path "$dir" -prune -o -type f -printf '%P %s %T@\n' | sort | sha256sum | cut -d' ' -f1
 }
 
 # The same of the audio files that the data directories name, in pipes too.
@@ -101,7 +116,7 @@ audio_state() {
   for part in $parts; do
     if [ -f "$data/$part/wav.scp" ]; then
       { awk '{ for (i = 2; i <= NF; i++) if ($i ~ /^\//) print $i }' "$data/$part/wav.scp" |
-        xargs -r -d '\n' stat -c '%s %y' -- 2>/dev/null; } || true
+        xargs -r -d '\n' stat -L -c '%s %y' -- 2>/dev/null; } || true
     fi
   done | sha256sum
 }
@@ -123,10 +138,28 @@ same_lists() {
   done
 }
 
+# What would fail behind hours of training: trials of both kinds are needed, between models and test utterances.
+check_trials() {
+  awk -v map="$data/enroll_map" -v trials="$data/trials" '
+    FILENAME == map { model[$1]; for (i = 2; i <= NF; i++) check($i); next }
+    FILENAME != trials { test[$1]; next }
+    NF != 3 || $3 !~ /^(non)?target$/ { wrong("expected `enroll-id test-id target|nontarget`") }
+    !($1 in model) { wrong($1 " is not in " map) }
+    { check($2); n[$3]++ }
+    function check(id) { if (!(id in test)) wrong(id " is no utterance of the test") }
+    function wrong(what) { if (!failed) print FILENAME ":" FNR ": " what >"/dev/stderr"; failed = 1; exit 1 }
+    END { if (!failed && !(n["target"] && n["nontarget"])) {
+        printf "%s: %d target and %d nontarget trials; both are needed: two test speakers, one with two utterances\n",
+          trials, n["target"], n["nontarget"] >"/dev/stderr"
+        exit 1 } }' "$data/test/utt2spk" "$data/enroll_map" "$data/trials"
+}
+
+# Utterances that stage_mfcc has dropped lack features; that none lacks audio it has checked itself.
 validate_parts() {
   local part
+  if [ ! -d "$data/dev" ]; then rm -rf "$data/dev_fbank"; fi # of an earlier run: the FHVAE would be validated on it
   for part in $parts; do
-    validate_data_dir.sh --no-text --no-feats "$data/$part"
+    validate_data_dir.sh --no-text --no-feats --partial "$data/$part"
     if ! same_lists "$data/$part" "$data/${part}_fbank"; then
       rm -rf "$data/${part}_fbank"
       copy_data_dir.sh "$data/$part" "$data/${part}_fbank"
@@ -136,6 +169,7 @@ validate_parts() {
 }
 
 stage_mfcc() {
+  check_trials
   for part in train test; do
     make_mfcc.sh --nj "$nj" --cmd "$cmd" --mfcc-config "$mfcc_config" "$data/$part"
   done
@@ -288,6 +322,13 @@ row() {
     split(substr($0, RSTART, RLENGTH), cost, " "); printf "%-34s %7s %14s\n", title, $2, cost[2] }' "$dir/scores_$1/eer"
 }
 
+# Says where speakers of the test were trained on: error rates look too good then.
+note_shared_speakers() {
+  awk 'NR == FNR { train[$1]; next } $1 in train { n++; if (n == 1) first = $1 }
+    END { if (n) printf "%d of %d test speakers are in the training part, too, the first is %s: %s\n", n, FNR, first,
+        "error rates look better than they are" }' "$data/train/spk2utt" "$data/test/spk2utt"
+}
+
 # Says which systems could not score all trials.
 note_missing() {
   local file total
@@ -333,6 +374,7 @@ stage_results() {
     if [ "$have_torch" = false ] && [[ $systems == *e2e* || $systems == *fhvae* ]]; then
       echo "x-vector, end to end; s-vectors: left out: $no_torch"
     fi
+    note_shared_speakers
     note_missing
     if wants fhvae && [ -s "$dir/fhvae_segments/disentanglement.txt" ]; then
       printf '\nWhat z1 and z2 of the FHVAE know, by linear probes:\n'
@@ -386,7 +428,8 @@ recipe_systems() {
     --size "$(about 1.5e6)" \
     --makes "$data/train/vad.scp $data/test/vad.scp $data/train/cmvn.scp $data/test_fbank/cmvn.scp"
   run_stage ubm --title "GMM-UBM, MAP" --after vad --options "$num_gauss $num_iters $seed $(asked gmm)" \
-    --when "$(asked gmm ivector)" --reads "$sliding $data/enroll_map" --makes "$dir/ubm/final.gmm"
+    --when "$(asked gmm ivector)" --reads "$sliding $data/enroll_map" \
+    --makes "$dir/ubm/final.gmm $(wants gmm && echo "$dir/gmm_map/models.scp")"
   run_stage pool --title "pooled vectors" --after vad --when "$(asked pooled)" \
     --makes "$dir/pooled_mfcc_train/vectors.scp $dir/pooled_fbank_test/vectors.scp"
   run_stage ivector --title "i-vectors" --after ubm --options "$ivector_num_gauss $ivector_dim $seed" \
@@ -394,22 +437,25 @@ recipe_systems() {
     --makes "$dir/ivectors_train/vectors.scp $dir/ivectors_test/vectors.scp"
   run_stage plda --title "LDA, PLDA" --after "pool ivector" \
     --options "$lda_dim $lda_shrinkage $(asked pooled) $(asked ivector)" --when "$(asked pooled ivector)" \
-    --makes "$(wants ivector && echo "$dir/plda_ivectors/plda")
-      $(wants pooled && echo "$dir/plda_mfcc/plda $dir/plda_fbank/plda")"
+    --makes "$(wants ivector && echo "$dir"/plda_ivectors/{lda.mat,plda})
+      $(wants pooled && echo "$dir"/plda_{mfcc,fbank}/{lda.mat,plda})"
   network_stage e2e e2e --title "end-to-end network" --after vad --options "$seed $short_e2e $e2e_opts $gpu" \
     --reads "$e2e_config $sliding" --makes "$dir/e2e/final.pt $dir/e2e_test/vectors.scp"
   network_stage fhvae fhvae --title "FHVAE" --after fbank --options "$seed $short_fhvae $fhvae_opts $gpu $lda_dim
     $lda_shrinkage $fhvae_lda_dims" --reads "$fhvae_config" --makes "$dir/fhvae/final.pt $dir/plda_fhvae/plda"
-  network_stage fhvae latent --title "latent space" --after fhvae --reads "$ctm_map $labels/utt2noise $labels/utt2mic
-    $labels/phones.ctm" --makes "$dir/fhvae_segments/z1.scp"
+  network_stage fhvae latent --title "latent space" --after fhvae --reads "$ctm_map $phone_map $labels/utt2noise $labels/utt2mic
+    $labels/utt2uniq $labels/phones.ctm" --makes "$dir/fhvae_segments/z1.scp $dir/fhvae_converted/utt2utt
+    $(has_module sklearn && echo "$dir/fhvae_segments/disentanglement.txt")
+    $(has_module matplotlib && echo "$dir"/fhvae_figures/{recombination,training}.svg)"
   run_stage score --title "scores" --after "ubm plda e2e fhvae" --options "$systems $have_torch" \
     --reads "$data/trials $data/enroll_map" --makes "$(each_system scores_file)"
   run_stage results --title "table" --after "score latent" --makes "$dir/results.txt"
-  run_stage page --title "page" --after results --makes "$(has_module plotly && echo "$dir/report.html")"
+  run_stage page --title "page" --after results \
+    --makes "$(has_module plotly && has_module jinja2 && echo "$dir/report.html")"
   if [ "$dry_run" = false ] && [ "$stop_stage" -ge 13 ]; then # the table; the page may be left out
     printf '\n%s\n' "$(cat "$dir/results.txt")"
     if [ -s "$dir/report.html" ]; then printf 'Page:    %s\n' "$dir/report.html"; fi
   fi
 }
 
-scores_file() { echo "$dir/scores_$1/eer"; }
+scores_file() { echo "$dir/scores_$1/scores $dir/scores_$1/eer"; }

@@ -35,7 +35,8 @@ fhvae_config=egs/mini/fhvae.conf
 fhvae_opts=
 fhvae_lda_dims=
 
-declare -r recipe_command="$0 $*"
+printf -v recipe_command '%q ' "$0" "$@"
+declare -r recipe_command=${recipe_command% }
 declare -r recipe_stages_help="  2 MFCC            cepstra of all parts, for GMM, i-vectors and pooled vectors
   3 fbank           log mel energies, for the end-to-end network, the FHVAE and pooled vectors
   4 VAD, CMVN       which frames are speech, by their energy; statistics of means

@@ -107,8 +107,11 @@ _stage_sizes() {
 # Says what the stage would do. One that comes after a stage that would run would run itself.
 _stage_describe() {
   local state="would run" earlier
-  if [ "$_stage_number" -lt "$_stage_first" ] || [ "$_stage_number" -gt "$_stage_last" ]; then
+  if [ "$_stage_number" -gt "$_stage_last" ]; then
     state="not asked for"
+  elif [ "$_stage_number" -lt "$_stage_first" ]; then
+    state="not asked for"
+    _stage_is_finished "$1" || state+=", but it has not finished with these inputs and options: start from it"
   elif [ "$_stage_force" != true ] && _stage_is_finished "$1"; then
     state="finished before"
     for earlier in $_after; do

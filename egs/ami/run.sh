@@ -42,8 +42,12 @@ stage_data() {
 recipe_begin "AMI: meetings over headsets and a distant microphone"
 hours=160
 state=$(folder_state "$corpus")
-if [ -n "$annotations" ]; then state+=$(folder_state "$annotations"); fi
+while read -r folder; do # where preparation looks for annotations outside of --corpus
+  state+=$(folder_state "$folder")
+done < <(if [ -n "$annotations" ]; then echo "$annotations"; else
+  find "$(dirname "$corpus")" -mindepth 1 -maxdepth 1 \( -iname 'ami_public_manual*' -o -iname 'annotations*' \) | sort
+fi)
 run_stage data --title "data directories" --options "$partial $data_opts $state" \
   --reads "$(echo "$root"/local/ami/*.py) $root/voxark/corpora.py $root/local/ami/meetings.txt" \
-  --makes "$data/train/wav.scp $data/test/wav.scp $data/trials"
+  --makes "$data/train/wav.scp $data/test/wav.scp $data/trials $data/enroll_map"
 recipe_systems

@@ -43,5 +43,5 @@ recipe_begin "Aurora-4: noise, microphones and speakers"
 hours=20
 run_stage data --title "data directories" --options "$partial $data_opts $wsj0 $(folder_state "$corpus")" \
   --reads "$(echo "$root"/local/aurora4/*.py) $root/voxark/corpora.py" \
-  --makes "$data/train/wav.scp $data/test/wav.scp $data/trials"
+  --makes "$data/train/wav.scp $data/test/wav.scp $data/trials $data/enroll_map"
 recipe_systems

@@ -58,7 +58,8 @@ stage_data() {
 recipe_begin "LibriSpeech: read books"
 hours="$(hours_of "$train_parts $test_parts")"
 state=$(folder_state "$corpus")
-run_stage data --title "data directories" --makes "$data/train/wav.scp $data/test/wav.scp $data/trials" \
+run_stage data --title "data directories" \
+  --makes "$data/train/wav.scp $data/test/wav.scp $data/trials $data/enroll_map" \
   --options "$partial $data_opts $train_parts; $dev_parts; $test_parts; $state" \
   --reads "$(echo "$root"/local/librispeech/*.py) $root/voxark/corpora.py"
 recipe_systems

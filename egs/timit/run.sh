@@ -36,8 +36,8 @@ stage_data() {
 }
 
 recipe_begin "TIMIT: speaker verification and disentangled representations"
-hours=3.8
+hours=3.8 phone_map=$root/conf/timit_phones_39.map
 run_stage data --title "data directories" --options "$partial $data_opts $(folder_state "$corpus")" \
   --reads "$(echo "$root"/local/timit/*.py) $root/voxark/corpora.py $root/local/timit_phones/phones.py" \
-  --makes "$data/train/wav.scp $data/test/wav.scp $data/trials"
+  --makes "$data/train/wav.scp $data/test/wav.scp $data/trials $data/enroll_map"
 recipe_systems

@@ -2,12 +2,12 @@
 """Make data directories and trials out of the AMI corpus as its publisher ships it.
 
 Writes train, dev and test (the partition Full-corpus-ASR) with wav.scp, segments, reco2dur, text, utt2spk,
-spk2utt, spk2gender, utt2dur, utt2mic, utt2meeting, utt2room, utt2overlap and dropped.prepare, and trials and
-enroll_map. <corpus> holds amicorpus/MEETING/audio and ami_public_manual_1.6.2. Utterances are the segments of
-the annotations that have words, one for each microphone: the talker's headset (ihm) and the first microphone
-of the array on the table (sdm). utt2overlap is the part of an utterance in which others talk too. Trials are
-a sample of the pairs of test utterances, drawn for each speaker; by default the two sides come from different
-meetings.
+spk2utt, spk2gender, utt2dur, utt2mic, utt2uniq (the same for both microphones), utt2meeting, utt2room,
+utt2overlap and dropped.prepare, and trials and enroll_map. <corpus> holds amicorpus/MEETING/audio and
+ami_public_manual_1.6.2. Utterances are the segments of the annotations that have words, one for each
+microphone: the talker's headset (ihm) and the first microphone of the array on the table (sdm). utt2overlap
+is the part of an utterance in which others talk too. Trials are a sample of the pairs of test utterances,
+drawn for each speaker; by default the two sides come from different meetings.
 
 Usage: prepare_data.py [options] <corpus> <out-dir>
 e.g.: prepare_data.py --mics='ihm sdm' --max-overlap=0.3 /corpora/ami exp/data
@@ -125,7 +125,7 @@ def make_trials(test, options, annotations):
         )
     mic = ("utt2mic", {key: own.mic for key, own in chosen.items()})
     # the same words in two microphones are no trial, whatever the options
-    stretch = ("stretch", {key: key.replace(f"-{own.mic}-", "-") for key, own in chosen.items()})
+    stretch = ("stretch", {key: own.stretch for key, own in chosen.items()})
     meeting = ("utt2meeting", {key: own.meeting for key, own in chosen.items()})
     same = [mic] if options.trial_mics == "same" else []
     if options.same_gender:
@@ -166,7 +166,7 @@ def main(
     check_numbers(corpus, sets, chosen, partial)
     separate_speakers(sets)
     counts = cli.Counts("utterances")
-    with corpora.staging(out_dir) as folder:
+    with corpora.staging(out_dir, ["dev"]) as folder:
         for name, prepared in sets.items():
             if not prepared.utterances and name != "dev":
                 raise VoxarkError(f"{corpus}: no utterance of the set {name} can be used")

@@ -76,6 +76,7 @@ class Prepared:
             text={key: own.text for key, own in table.items()},
             utt2dur={key: corpora.duration(own.seconds) for key, own in table.items()},
             utt2mic={key: own.mic for key, own in table.items()},
+            utt2uniq={key: own.stretch for key, own in table.items()},
             utt2meeting={key: own.meeting for key, own in table.items()},
             utt2room={key: ROOMS[own.meeting[0]] for key, own in table.items()},
             utt2overlap={key: f"{own.overlap:.2f}" for key, own in table.items()},

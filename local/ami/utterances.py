@@ -26,6 +26,11 @@ class Utterance(NamedTuple):
         return f"{self.speaker}-{self.meeting}-{self.mic}-{edges}"
 
     @property
+    def stretch(self):
+        """The same for all microphones."""
+        return self.key.replace(f"-{self.mic}-", "-")
+
+    @property
     def segment(self):
         """The line of segments."""
         return f"{self.recording} {self.start:.3f} {self.end:.3f}"

@@ -13,7 +13,8 @@ Writes
   <out>/trials       of each pair of conditions (14 matched, 91 mismatched) so many target and nontarget pairs
                      of test utterances, drawn at random; a sentence never meets itself in another condition
   <out>/enroll_map   each utterance by itself
-with wav.scp, utt2spk, spk2utt, utt2noise (7 labels), utt2mic (2), utt2dur, dropped.prepare, and with --wsj0
+with wav.scp, utt2spk, spk2utt, utt2noise (7 labels), utt2mic (2), utt2uniq (the sentence),
+utt2dur, dropped.prepare, and with --wsj0
 text and spk2gender. Utterances are called 440c0201_07. Headerless samples, as ELRA's, get a header in wav.scp
 (`cat header file |`); SPHERE and wav are read as they are, compressed SPHERE by sph2pipe. Any other count is
 an error that says what is missing; --partial=true takes what is there, and leaves out broken files.
@@ -115,6 +116,7 @@ def read_part(utterances, infos, entries, transcripts, genders):
     own = {key: utterances[key] for key in entries}
     speakers = {utterance.speaker for utterance in own.values()}
     tables = {"utt2dur": {key: corpora.duration(infos[key][0].seconds) for key in entries}}
+    tables["utt2uniq"] = {key: utterance.stem for key, utterance in own.items()}
     if all(utterance.condition for utterance in own.values()):
         tables["utt2noise"] = {key: CONDITIONS[utterance.condition][0] for key, utterance in own.items()}
         tables["utt2mic"] = {key: utterance.mic for key, utterance in own.items()}

@@ -96,7 +96,7 @@ def main(
     read = {name: {part: read_part(root, part, speakers, chapters, partial) for part in parts}
             for name, parts in chosen.items() if parts}  # fmt: skip
     counts = cli.Counts("utterances")
-    with corpora.staging(out_dir) as folder:
+    with corpora.staging(out_dir, ["dev"]) as folder:
         for name, parts in read.items():
             data = data_dir({part: own.utterances for part, own in parts.items()}, speakers)
             dropped = {key: reason for part in parts.values() for key, reason in part.dropped.items()}

@@ -38,6 +38,9 @@ class FactorOptions:
         "", "Table label -> class for all of --ctm, or name=table,... for those named; others are left out"
     )
     speaker_disjoint: str = option("", "Factors of utterances, name,..., that keep speakers apart, too")
+    utt2uniq: str = option(
+        "", "Table of what each utterance is a version of, as in other noise: versions of one are kept together"
+    )
     segment_shift: int = option(20, "Frames from the begin of a segment to that of the next")
     segment_length: int = option(20, "Frames of a segment")
     frame_shift: float = option(10.0, "Milliseconds from frame to frame")
@@ -81,11 +84,13 @@ def read_factors(options, segments):
     if len(set(names)) < len(names):
         raise VoxarkError(f"--factors and --ctm: {max(names, key=names.count)!r} is there twice "
                           "(--utt2spk gives the factor speaker)")
-    found = [sequence_factor("speaker", speakers, segments)] if utt2spk else []
+    apart_of = dict.fromkeys(apart, (speakers, "speaker"))
+    versions = _versions(options.utt2uniq, segments.keys)
+    found = [sequence_factor("speaker", speakers, segments, *versions)] if utt2spk else []
     for name, table in by_utterance.items():
         labels = tables.read_table("token", table)
         values = [labels.get(key, labels.get(speaker)) for key, speaker in zip(segments.keys, speakers)]
-        found.append(sequence_factor(name, values, segments, speakers if name in apart else None))
+        found.append(sequence_factor(name, values, segments, *apart_of.get(name, versions)))
     for name, path in by_time.items():
         intervals = read_labels(path, _class_map(name, options))
         found.append(segment_factor(name, intervals, speakers, segments, options))
@@ -95,6 +100,17 @@ def read_factors(options, segments):
                 f"factor {factor.name}: no segment has a label: are the keys those of the latents?"
             )
     return found
+
+
+def _versions(table, keys):
+    """(what each utterance is a version of, or None; "original"), or nothing without a table."""
+    if not table:
+        return ()
+    originals = tables.read_table("token", table)
+    found = [originals.get(key) for key in keys]
+    if not any(found):
+        raise VoxarkError(f"--utt2uniq={table}: none of the latents' utterances is in it")
+    return found, "original"
 
 
 def _class_map(name, options):
@@ -113,18 +129,23 @@ def numbered(values):
     return np.array([number.get(value, -1) for value in values], np.int64), names
 
 
-def sequence_factor(name, values, segments, speakers=None):
-    """The Factor of one value (or None) an utterance; ``speakers``, where given, are not divided either."""
+def sequence_factor(name, values, segments, apart=None, disjoint="speaker"):
+    """The Factor of one value (or None) an utterance.
+
+    ``apart``: what else than utterances is not divided, one value (or None) an utterance, as their speakers;
+    ``disjoint``: what these are.
+    """
     labels, names = numbered(values)
-    groups, disjoint = np.arange(len(values)), "utterance"
-    if speakers is not None:
-        groups, disjoint = _speaker_groups(speakers), "speaker"
+    if apart is None:
+        groups, disjoint = np.arange(len(values)), "utterance"
+    else:
+        groups = _joint_groups(apart)
     return Factor(name, "sequence", labels[segments.utterance], names, groups[segments.utterance], disjoint)
 
 
-def _speaker_groups(speakers):
-    """Numbers (U,) of the utterances' speakers; an utterance without one is a group by itself."""
-    numbers, names = numbered(speakers)
+def _joint_groups(values):
+    """Numbers (U,) of the utterances' speakers or originals; an utterance without one is a group by itself."""
+    numbers, names = numbered(values)
     return np.where(numbers >= 0, numbers, len(names) + np.arange(len(numbers)))
 
 
@@ -144,7 +165,7 @@ def segment_factor(name, intervals, speakers, segments, options):
                 values[row] = label
     labels, names = numbered(values)
     known = any(speaker is not None for speaker in speakers)
-    groups = _speaker_groups(speakers) if known else np.arange(len(segments.keys))
+    groups = _joint_groups(speakers) if known else np.arange(len(segments.keys))
     disjoint = "speaker" if known else "utterance"
     return Factor(name, "segment", labels, names, groups[segments.utterance], disjoint)
 

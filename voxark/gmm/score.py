@@ -41,7 +41,8 @@ class GmmScorer:
                 constants.append(np.where(np.isneginf(ubm_g), 0.0, g - ubm_g))
             # Models of adapted means share the UBM's variances: their quadratic terms cancel.
             shared = np.array_equal(model.variances, ubm.variances)
-            differences.append((w - ubm_w)[:, : ubm.dim] if shared else w - ubm_w)
+            width = ubm.dim if shared else 2 * ubm.dim
+            differences.append(w[:, :width] - ubm_w[:, :width])
         self.num_models = len(constants)
         self._constants = np.array(constants).reshape(self.num_models, ubm.num_gauss).T  # (C,M)
         width = max((d.shape[1] for d in differences), default=ubm.dim)

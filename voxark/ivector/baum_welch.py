@@ -12,8 +12,8 @@ import numpy as np
 from voxark.checks import check_finite
 from voxark.errors import VoxarkError
 
-BLOCK_FRAMES = 16384  # frames of a block: a Gaussian's share of them stays in the cache
-BLOCK_BYTES = 64e6  # of the statistics of a block's utterances
+BLOCK_FRAMES = 16384  # frames of a block, for each 512 Gaussians: a Gaussian's share of them stays in the cache
+BLOCK_BYTES = 64e6  # of the statistics of a block's utterances, at least
 
 
 def check_posteriors(x, post, num_gauss, dim):
@@ -92,21 +92,29 @@ def utterance_bytes(num_gauss, dim, ivector_dim):
     return 8 * (num_gauss * (dim + 1) + 4 * ivector_dim**2)
 
 
+def block_bytes(num_gauss, ivector_dim):
+    """What the utterances of a block may take: each block reads all quadratic terms, so an eighth of theirs."""
+    return max(BLOCK_BYTES, num_gauss * ivector_dim * (ivector_dim + 1) / 2)
+
+
 class Blocks:
     """Groups checked utterances into blocks and yields (keys, n, f) of each; see :func:`baum_welch`.
 
     ``utterances`` iterates (key, x, Posteriors, scale). Memory is bounded: a block has at most BLOCK_FRAMES
-    frames, or one utterance, and what is computed for its utterances takes at most BLOCK_BYTES, or one.
+    frames for each 512 Gaussians, and what is computed for its utterances takes at most :func:`block_bytes`; it
+    may be one utterance that is longer.
     """
 
     def __init__(self, utterances, extractor, scatter=None):
         self._utterances, self._num_gauss, self._scatter = utterances, extractor.num_gauss, scatter
-        self._most = max(1, int(BLOCK_BYTES / utterance_bytes(*extractor.t.shape)))
+        num_gauss, _, ivector_dim = extractor.t.shape
+        self._most = max(1, int(block_bytes(num_gauss, ivector_dim) / utterance_bytes(*extractor.t.shape)))
+        self._most_frames = BLOCK_FRAMES * max(1, num_gauss // 512)
 
     def __iter__(self):
         waiting, num_frames = [], 0
         for utterance in self._utterances:
-            if waiting and (num_frames + len(utterance[1]) > BLOCK_FRAMES or len(waiting) == self._most):
+            if waiting and (num_frames + len(utterance[1]) > self._most_frames or len(waiting) == self._most):
                 yield self._statistics(waiting)
                 waiting, num_frames = [], 0
             waiting.append(utterance)

@@ -16,6 +16,7 @@ from voxark.kaldi_files import IvectorStatsParams
 from voxark.packed import pack_lower, packed_indices, unpack_lower
 
 LOG_2PI = math.log(2.0 * math.pi)
+SLICE_BYTES = 16e6  # of the product that is added to A at a time: the whole would take as much memory as A
 
 
 @dataclass
@@ -148,7 +149,10 @@ class EStep:
         sums["n"] += xp.sum(n, axis=0)
         sums["b"] += f.reshape(len(n), -1).T @ w
         sums["nw"] += n.T @ w
-        sums["a"] += n.T @ second
+        columns = max(1, int(SLICE_BYTES / (8 * n.shape[1])))
+        for first in range(0, second.shape[1], columns):
+            part = slice(first, first + columns)
+            sums["a"][:, part] += n.T @ second[:, part]
         sums["w_sum"] += xp.sum(w, axis=0)
         sums["w_scatter"] += xp.sum(second, axis=0)
         sums["evidence"] += xp.sum(evidence)

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 
 from voxark.errors import VoxarkError
-from voxark.ivector.baum_welch import BLOCK_BYTES, Blocks, Scatter, StatisticsStore, utterance_bytes
+from voxark.ivector.baum_welch import Blocks, Scatter, StatisticsStore, block_bytes, utterance_bytes
 from voxark.ivector.e_step import accumulate
 from voxark.ivector.m_step import m_step
 from voxark.options import option
@@ -32,7 +32,7 @@ class TrainingOptions:
 def fixed_bytes(num_gauss, dim, ivector_dim):
     """What training takes whatever the number of utterances: model, sums, and one block of utterances."""
     packed = ivector_dim * (ivector_dim + 1) // 2
-    block = max(2 * BLOCK_BYTES, 2 * utterance_bytes(num_gauss, dim, ivector_dim))
+    block = 2 * max(block_bytes(num_gauss, ivector_dim), utterance_bytes(num_gauss, dim, ivector_dim))
     return 8 * num_gauss * (4 * dim * ivector_dim + 2 * packed + 6 * dim * dim) + block
 
 

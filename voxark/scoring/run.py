@@ -5,7 +5,6 @@ import logging
 import numpy as np
 
 from voxark import tables
-from voxark.errors import VoxarkError
 from voxark.io.outputs import Output, check_outputs
 from voxark.io.specifiers import output_files
 from voxark.scoring.backends import check_mode, open_backend
@@ -205,14 +204,20 @@ def score_gmm_list(trials_rxfilename, gmms_rspecifier, features_rspecifier, scor
 
     trials = read_trials(trials_rxfilename)
     ubm, wanted = tables.read_model("diag-gmm", model, DiagGmm.from_params), set(trials.enroll_ids)
+    place = {}
+
+    def asked_for(gmms):
+        """The models of the trials, one at a time: the scorer keeps a third of what they take."""
+        for number, (key, gmm) in enumerate((key, gmm) for key, gmm in gmms if key in wanted):
+            place[key] = number
+            yield DiagGmm.from_params(gmm)
+
     with tables.open_reader("diag-gmm", gmms_rspecifier) as gmms:
-        models = {key: DiagGmm.from_params(gmm) for key, gmm in gmms if key in wanted}
-    place = {key: number for number, key in enumerate(models)}
+        scorer = GmmScorer(ubm, asked_for(gmms), top_gauss)
     for key in trials.enroll_ids:
         if key not in place:
             missing.add(key, "has no GMM")
     enroll_place = np.array([place.get(key, -1) for key in trials.enroll_ids])
-    scorer = GmmScorer(ubm, models.values(), top_gauss)
     with tables.open_reader("mat", features_rspecifier) as features:
         scores = score_streamed(trials, progress(features), enroll_place, scorer.scores, missing.add)
     kept = ~np.isnan(scores)
