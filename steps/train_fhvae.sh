@@ -44,6 +44,13 @@ em_check
 nnet_options
 nnet_feats=("$data/feats.scp")
 nnet_words=("$((num_workers * num_nodes)) workers")
+for option in "${options[@]}"; do # another development set chooses another model
+  if [[ $option == --dev-feats=scp:* && -f ${option#--dev-feats=scp:} ]]; then
+    dev_scp=${option#--dev-feats=scp:}
+    nnet_words+=("$(cat "$dev_scp"; sed 's/^[^ ]* //; s/:[0-9]*$//' "$dev_scp" | sort -u |
+      { xargs -r -d '\n' stat -c '%n %s %y' -- 2>/dev/null || true; })")
+  fi
+done
 nnet_begin
 lengths=()
 if [[ -s $data/utt2num_frames ]]; then lengths=(--utt2num-frames="$data/utt2num_frames"); fi
