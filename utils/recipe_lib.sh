@@ -102,6 +102,8 @@ recipe_corpus() {
   recipe_paths "$corpus"
   corpus=$(realpath "$corpus")
   dir=${dir:-$here/exp/$preset}
+  # shellcheck disable=SC2034 # for the recipe's stage_data
+  read -r -a data_options <<<"${data_opts-}" # egs/own has none
 }
 
 # A hash of the names, sizes and times of the files of a folder, so that a repaired file counts as a new one. What this
@@ -443,8 +445,8 @@ recipe_systems() {
     --reads "$e2e_config $sliding" --makes "$dir/e2e/final.pt $dir/e2e_test/vectors.scp"
   network_stage fhvae fhvae --title "FHVAE" --after fbank --options "$seed $short_fhvae $fhvae_opts $gpu $lda_dim
     $lda_shrinkage $fhvae_lda_dims" --reads "$fhvae_config" --makes "$dir/fhvae/final.pt $dir/plda_fhvae/plda"
-  network_stage fhvae latent --title "latent space" --after fhvae --reads "$ctm_map $phone_map $labels/utt2noise $labels/utt2mic
-    $labels/utt2uniq $labels/phones.ctm" --makes "$dir/fhvae_segments/z1.scp $dir/fhvae_converted/utt2utt
+  network_stage fhvae latent --title "latent space" --after fhvae --reads "$ctm_map $phone_map
+    $labels/utt2noise $labels/utt2mic $labels/utt2uniq $labels/phones.ctm" --makes "$dir/fhvae_segments/z1.scp $dir/fhvae_converted/utt2utt
     $(has_module sklearn && echo "$dir/fhvae_segments/disentanglement.txt")
     $(has_module matplotlib && echo "$dir"/fhvae_figures/{recombination,training}.svg)"
   run_stage score --title "scores" --after "ubm plda e2e fhvae" --options "$systems $have_torch" \

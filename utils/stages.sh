@@ -11,8 +11,8 @@
 # stage has succeeded, and the stage is skipped while it is the same and the files of --makes are there. Lists are
 # separated by white space. A stage that was killed has no fingerprint and runs again. Numbers count from 1. What a
 # stage prints on standard output goes to NAME.log beside the fingerprint. As soon as a stage runs, the results that
-# later stages of an earlier run made are removed, so that they do not pass for those of a run that fails. `--when false --why TEXT` leaves a
-# stage out, which keeps its number and what it made earlier.
+# later stages of an earlier run made are removed, so that they do not pass for those of a run that fails.
+# `--when false --why TEXT` leaves a stage out, which keeps its number and what it made earlier.
 #
 # The file journal beside the fingerprints has a line for each stage that has finished, in their order, separated by
 # tabs: number, name, title, seconds, when it ended.

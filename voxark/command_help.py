@@ -83,14 +83,15 @@ def introduction(source):
 
 
 def sourced_by(source, root):
-    """The text of those files of utils/ in the checkout ``root`` that a shell script sources."""
+    """The text of those files of utils/ in the checkout ``root`` that a shell script, or one of them, sources."""
     texts = []
     for name in re.findall(r'^\. "[^"\n]*"?/(?:\.\./)?utils/(\w+\.sh)"', source, re.MULTILINE):
         try:
             with open(os.path.join(root, "utils", name), encoding="utf-8", errors="replace") as file:
                 texts.append(file.read())
         except OSError:
-            pass  # the script itself will complain
+            continue  # the script itself will complain
+        texts.append(sourced_by(texts[-1], root))
     return "\n".join(texts)
 
 

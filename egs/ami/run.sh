@@ -5,12 +5,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 root=$(cd "$here/../.." && pwd -P)
 
-. "$root/utils/recipe_options.sh"
-declare -r preset_folder=$here
-preset=small
-corpus=
-partial=false
-data_opts=
+. "$root/utils/corpus_options.sh"
 annotations=
 help_message="Usage: $0 [options] --corpus DIR
 e.g.: $0 --corpus /corpora/amicorpus --annotations /corpora/ami_public_manual_1.6.2 --nj 16
@@ -22,17 +17,13 @@ $recipe_stages_help
 
 Options:
   --corpus DIR              the folder of the meetings: ES2002a/audio/ES2002a.Headset-0.wav, ...
-  --preset small|paper      settings for a laptop, or those of the paper (default: $preset):
-                            egs/ami/NAME.conf; results go to egs/ami/exp/NAME unless --dir is given
-  --partial                 take what there is of an incomplete corpus, with a warning
-  --data-opts OPTIONS       more options of local/ami/prepare_data.py, such as --max-overlap=0.3
   --annotations DIR         the annotation release (default: a folder ami_public_manual_* in --corpus or beside it)
+$corpus_options_help
 $recipe_options_help"
 . "$root/utils/parse_options.sh"
 . "$root/utils/recipe_lib.sh"
 recipe_corpus "$@"
 recipe_paths "$annotations"
-read -r -a data_options <<<"$data_opts"
 
 stage_data() {
   "$root/local/ami/prepare_data.py" --print-args=false --partial="$partial" --annotations="$annotations" \

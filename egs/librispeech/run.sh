@@ -5,12 +5,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 root=$(cd "$here/../.." && pwd -P)
 
-. "$root/utils/recipe_options.sh"
-declare -r preset_folder=$here
-preset=small
-corpus=
-partial=false
-data_opts=
+. "$root/utils/corpus_options.sh"
 train_parts="train-clean-100"
 dev_parts="dev-clean dev-other"
 test_parts="test-clean test-other"
@@ -23,13 +18,10 @@ $recipe_stages_help
 
 Options:
   --corpus DIR              LibriSpeech (local/librispeech/download.sh fetches it)
-  --preset small|paper      settings for a laptop, or those of the paper (default: $preset):
-                            egs/librispeech/NAME.conf; results go to egs/librispeech/exp/NAME unless --dir is given
-  --partial                 take what there is of an incomplete corpus, with a warning
-  --data-opts OPTIONS       more options of local/librispeech/prepare_data.py, such as --same-gender
   --train-parts \"NAME ...\"  (default: $train_parts; the paper's 1,000 hours are these three:
                             train-clean-100 train-clean-360 train-other-500)
   --dev-parts, --test-parts \"NAME ...\"   (default: $dev_parts; $test_parts)
+$corpus_options_help
 $recipe_options_help"
 . "$root/utils/parse_options.sh"
 . "$root/utils/recipe_lib.sh"
@@ -48,7 +40,6 @@ hours_of() {
   done
   echo "$sum"
 }
-read -r -a data_options <<<"$data_opts"
 
 stage_data() {
   "$root/local/librispeech/prepare_data.py" --print-args=false --partial="$partial" --train-parts="$train_parts" \

@@ -5,12 +5,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 root=$(cd "$here/../.." && pwd -P)
 
-. "$root/utils/recipe_options.sh"
-declare -r preset_folder=$here
-preset=small
-corpus=
-partial=false
-data_opts=
+. "$root/utils/corpus_options.sh"
 help_message="Usage: $0 [options] --corpus DIR
 e.g.: $0 --corpus /corpora/LDC93S1 --preset paper --nj 8
 
@@ -21,15 +16,11 @@ $recipe_stages_help
 
 Options:
   --corpus DIR              TIMIT, as SPHERE or wav files, names in upper or lower case
-  --preset small|paper      settings for a laptop, or those of the paper (default: $preset):
-                            egs/timit/NAME.conf; results go to egs/timit/exp/NAME unless --dir is given
-  --partial                 take what there is of an incomplete corpus, with a warning
-  --data-opts OPTIONS       more options of local/timit/prepare_data.py, such as --sph2pipe=PATH
+$corpus_options_help
 $recipe_options_help"
 . "$root/utils/parse_options.sh"
 . "$root/utils/recipe_lib.sh"
 recipe_corpus "$@"
-read -r -a data_options <<<"$data_opts"
 
 stage_data() {
   "$root/local/timit/prepare_data.py" --print-args=false --partial="$partial" "${data_options[@]}" "$corpus" "$data"

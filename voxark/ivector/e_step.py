@@ -54,6 +54,12 @@ class IvectorStats:
             params.gamma, params.ivector_sum, params.ivector_scatter))
         return cls(n, b, a, s, w_sum, w_scatter, float(params.num_ivectors), float(params.auxf))
 
+    def zeros(self):
+        """The same sums over no utterances, to add to in place: arrays that were read may be read-only."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return IvectorStats(**{name: np.zeros_like(value) if isinstance(value, np.ndarray) else value and 0.0
+                               for name, value in values.items()})
+
     def to_params(self):
         """Return voxark.kaldi_files.IvectorStatsParams for writing, all float64."""
         empty = np.zeros((0, 0))
@@ -67,9 +73,11 @@ class IvectorStats:
                 f"statistics of (Gaussians, features, i-vector) {self.b.shape} and {other.b.shape}, or with "
                 "and without second-order statistics, do not add up: they belong to different models")
         for field in fields(self):
-            mine = getattr(self, field.name)
-            if mine is not None:
-                setattr(self, field.name, mine + getattr(other, field.name))
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if isinstance(mine, np.ndarray) and mine.flags.writeable:
+                mine += theirs  # in place: there may be gigabytes of them
+            elif mine is not None:
+                setattr(self, field.name, mine + theirs)
         return self
 
 
