@@ -1,4 +1,4 @@
-"""Tests with real daemons: `tests/run.sh tests/cluster`. Without its name on the command line the folder is left out."""
+"""Tests with real daemons: `tests/run.sh tests/cluster`. Unless it is named so, the folder is left out."""
 
 from pathlib import Path
 

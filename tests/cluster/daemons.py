@@ -1,7 +1,8 @@
-"""What the two clusters of the tests share: a folder, ports, processes that all end with it, and a command run inside.
+"""What the two clusters of the tests share: a folder, ports, processes that end with it, a command run inside.
 
-A cluster is a context manager. Its daemons run in the foreground as children of this process, so that they end with
-it even if it is killed; jobs, which the daemons detach, are found by the folder's name in their environment.
+A cluster is a context manager. Its daemons run in the foreground as children of this process, so that they
+end with it even if it is killed; jobs, which the daemons detach, are found by the folder's name in their
+environment.
 """
 
 import contextlib
@@ -93,7 +94,15 @@ def children(pid):
 class Cluster:
     """Daemons in a temporary folder. A subclass says how they are configured (:meth:`start`) and emptied."""
 
-    title, programs, package = "", (), ""
+    title, programs, package, needs_root = "", (), "", False
+
+    @classmethod
+    def obstacle(cls):
+        """Why it cannot be started here; "" if it can."""
+        absent = missing(cls.programs)
+        if absent:
+            return f"{', '.join(absent)} not found: install {cls.package} (tests/cluster/install.sh)"
+        return f"{cls.title}'s daemons start jobs as root only" if cls.needs_root and os.geteuid() != 0 else ""
 
     def __init__(self):
         """Nothing is started before the ``with``."""
@@ -109,9 +118,8 @@ class Cluster:
 
     def __enter__(self):
         """Start; a start that fails leaves nothing behind."""
-        absent = missing(self.programs)
-        if absent:
-            raise ClusterError(f"{', '.join(absent)} not found: install {self.package} (tests/cluster/install.sh)")
+        if self.obstacle():
+            raise ClusterError(self.obstacle())
         self.folder = Path(tempfile.mkdtemp(prefix="voxark-cluster-"))
         self.folder.chmod(0o755)
         try:
@@ -144,11 +152,13 @@ class Cluster:
     def daemon(self, name, *words, **extra):
         """Start a daemon that stays in the foreground, with its output in a file of its name."""
         def die_with_parent():
-            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # there is nothing to save
 
+        # GridEngine's hands its environment on to jobs; numbers of threads that hold for this process are not theirs.
+        env = {name: value for name, value in self.env(**extra).items() if not name.endswith("_NUM_THREADS")}
         with open(self.folder / f"{name}.out", "ab") as out:
             self.processes[name] = subprocess.Popen(
-                words, env=self.env(**extra), stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.folder,
+                words, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.folder,
                 start_new_session=True, preexec_fn=die_with_parent)
 
     def wait(self, condition, what, seconds=30):

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 from daemons import Cluster, ClusterError, children, free_ports, run_inside
 
@@ -56,13 +57,14 @@ def _edited(text, changes):
 
 
 class GridEngine(Cluster):
-    """One host with ``slots`` slots, a parallel environment smp, and memory (ram_free) as a resource; h_vmem is a limit."""
+    """One host with ``slots`` slots, a parallel environment smp, ram_free as a resource; h_vmem is a limit."""
 
     title = "GridEngine"
     programs = ("sge_qmaster", "sge_execd", "qsub", "qstat", "qdel", "qconf", "qacct")
     package = "gridengine-master, gridengine-exec and gridengine-client"
+    needs_root = True
 
-    def __init__(self, slots=4, memory="16G"):
+    def __init__(self, slots=4, memory="500G"):
         """Nothing is started before the ``with``."""
         super().__init__()
         self.slots, self.memory = slots, memory
@@ -74,6 +76,7 @@ class GridEngine(Cluster):
         self.environment = {"SGE_ROOT": str(self.folder), "SGE_CELL": "default", "SGE_CLUSTER_NAME": "voxark",
                             "SGE_QMASTER_PORT": str(ports[0]), "SGE_EXECD_PORT": str(ports[1])}
         self._make_cell()
+        self._write_queue_conf()
         self.daemon("sge_qmaster", "sge_qmaster", SGE_ND="true")
         self.wait(lambda: self.host in self.command("qconf", "-sh", check=False), "sge_qmaster does not answer")
         self._configure()
@@ -112,6 +115,11 @@ class GridEngine(Cluster):
                              ("usersets", f"{_DEFAULTS}/util/resources/usersets"),
                              ("managers", getpass.getuser())):
             self.command(f"{_TOOLS}/spooldefaults", kind, str(source))
+
+    def _write_queue_conf(self):
+        """conf/queue.conf for a site whose memory is a consumable: this machine may have less than jobs ask for."""
+        mapped = (Path(__file__).parents[2] / "conf/queue.conf").read_text(encoding="utf-8")
+        self.environment["VOXARK_QUEUE_CONF"] = self._write("queue.conf", mapped.replace("mem_free=$0", "ram_free=$1"))
 
     def _write(self, name, text):
         (self.folder / name).write_text(text, encoding="utf-8")

@@ -10,7 +10,6 @@ import subprocess
 import sys
 
 import pytest
-from daemons import missing
 from helpers import ROOT, environment
 
 LAUNCHERS = {"Slurm": "slurm.py", "GridEngine": "queue.py"}
@@ -18,9 +17,8 @@ LAUNCHERS = {"Slurm": "slurm.py", "GridEngine": "queue.py"}
 
 def started(kind, **settings):
     """A cluster, not started yet; the test is skipped, and the reason said, where its daemons are not installed."""
-    absent = missing(kind.programs)
-    if absent:
-        pytest.skip(f"{kind.title} is not installed ({', '.join(absent)}): tests/cluster/install.sh")
+    if kind.obstacle():
+        pytest.skip(f"{kind.title}: {kind.obstacle()}")
     return kind(**settings)
 
 
@@ -49,8 +47,8 @@ def _command(cluster, words):
 
 def launch(cluster, *words, cwd, check=True, timeout=120, **variables):
     """Run the cluster's launcher to its end; with ``check`` it must succeed."""
-    done = subprocess.run(_command(cluster, words), cwd=cwd, env=environment_in(cluster, **variables), capture_output=True, text=True,
-                          timeout=timeout, check=False)
+    done = subprocess.run(_command(cluster, words), cwd=cwd, env=environment_in(cluster, **variables),
+                          capture_output=True, text=True, timeout=timeout, check=False)
     assert "Traceback" not in done.stderr, done.stderr
     if check:
         assert done.returncode == 0, done.stderr
@@ -60,8 +58,8 @@ def launch(cluster, *words, cwd, check=True, timeout=120, **variables):
 @contextlib.contextmanager
 def launched(cluster, *words, cwd, **variables):
     """The launcher as a process that runs; it is ended with the block."""
-    with subprocess.Popen(_command(cluster, words), cwd=cwd, env=environment_in(cluster, **variables), stderr=subprocess.PIPE,
-                          text=True) as process:
+    env = environment_in(cluster, **variables)
+    with subprocess.Popen(_command(cluster, words), cwd=cwd, env=env, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:

@@ -68,7 +68,7 @@ class Slurm(Cluster):
     programs = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol")
     package = "slurm-wlm and munge"
 
-    def __init__(self, cpus=2, memory=16000, slurmd_timeout=6):
+    def __init__(self, cpus=2, memory=500000, slurmd_timeout=6):
         """A node counts as lost ``slurmd_timeout`` seconds after it was last heard of."""
         super().__init__()
         self.cpus, self.memory, self.slurmd_timeout = cpus, memory, slurmd_timeout
@@ -92,14 +92,14 @@ class Slurm(Cluster):
         self.wait(lambda: self.states() == {"node1": "idle", "node2": "idle"}, "the nodes are not idle")
 
     def _start_munge(self):
-        """Munge with a key and a socket of its own; --force: the folder may lie in one that others can write to."""
+        """Munge with a key and a socket of its own; --force: others may write to the folder that holds its own."""
         names = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
         self.daemon("munged", "munged", "--foreground", "--force", "--num-threads=2",
                     *[f"--{option}={self.folder}/munge.{end}" for option, end in names.items()])
         self.wait((self.folder / "munge.socket").exists, "munged has made no socket")
 
     def start_node(self, node):
-        """Start the slurmd of a node; where the system allows it, the node's jobs see the processes of their node only."""
+        """Start the slurmd of a node; where the system allows it, its jobs see no processes but the node's."""
         alone = subprocess.run([*_ALONE, "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0
         self.daemon(f"slurmd-{node}", *(_ALONE if alone else ()), "slurmd", "-D", "-N", node)
 

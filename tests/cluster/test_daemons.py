@@ -21,8 +21,8 @@ CASES = [(Slurm, "with_slurm.sh", "SLURM_CONF"), (GridEngine, "with_gridengine.s
 @pytest.mark.parametrize("number,status", [(None, 7), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_nothing_is_left(kind, script, variable, number, status, tmp_path):
     """After the command's end, Ctrl-C, and when the harness itself is killed."""
-    if missing(kind.programs):
-        pytest.skip(f"{kind.title} is not installed")
+    if kind.obstacle():
+        pytest.skip(f"{kind.title}: {kind.obstacle()}")
     command = f"echo ${variable} > mark; mv mark name; {'exit 7' if number is None else 'exec sleep 100'}"
     process = subprocess.Popen([HERE / script, "bash", "-c", command], cwd=tmp_path, env=environment_in(None))
     wait_until((tmp_path / "name").exists, "the command does not run", 60)
@@ -41,7 +41,8 @@ def test_nothing_is_left(kind, script, variable, number, status, tmp_path):
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.skipif(bool(missing([*Slurm.programs, *GridEngine.programs])), reason="Slurm or GridEngine is not installed")
 def test_nothing_is_installed_twice():
+    if missing([*Slurm.programs, *GridEngine.programs]):
+        pytest.skip("Slurm or GridEngine is not installed")
     done = subprocess.run([HERE / "install.sh"], capture_output=True, text=True, timeout=10, check=True)
     assert done.stdout == done.stderr == ""

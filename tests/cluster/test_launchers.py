@@ -5,11 +5,12 @@ import signal
 
 import pytest
 from daemons import wait_until
+from helpers import ROOT
 from launching import counters, launch, launched, log_lines, name_of
 
-ALL_QUOTES = ["printf", r"'%s\n'", "two words JOB", 'say "JOB" $HOME', "it's", "JOBNAME", "MY_JOB", "a.JOB.b", "$[JOB+1]",
-              "#hash", "star*", "{a,b}", "$(echo", "sub)", "|", "tr", "o", "0", ">", "out.JOB/x.JOB", "2>&1", "&&",
-              "echo", "err JOB", "1>&2"]  # fmt: skip
+ALL_QUOTES = ["printf", r"'%s\n'", "two words JOB", 'say "JOB" $HOME', "it's", "JOBNAME", "MY_JOB", "a.JOB.b",
+              "$[JOB+1]", "#hash", "star*", "{a,b}",
+              *"$(echo sub) | tr o 0 > out.JOB/x.JOB 2>&1 && echo".split(), "err JOB", "1>&2"]
 
 
 def files(folder):
@@ -20,13 +21,13 @@ def files(folder):
 
 
 def test_logs_and_outputs_are_those_of_run_py(cluster, tmp_path):
-    found = []
+    found, shipped = [], ["--config", ROOT / "conf" / name_of(cluster).replace(".py", ".conf")]
     for name, where in (("here", None), ("there", cluster)):
         folder = tmp_path / name
         for job in "123":
             (folder / f"out.{job}").mkdir(parents=True)
-        launch(where, "--num-threads", 1, "JOB=1:3", "log/deep er/a.JOB.log", *ALL_QUOTES, cwd=folder)
-        launch(where, "one.log", "echo", "no array", "|", "cat", cwd=folder)
+        launch(where, *shipped, "--mem", "300M", "JOB=1:3", "log/deep er/a.JOB.log", *ALL_QUOTES, cwd=folder)
+        launch(where, "--num-threads", 2, "one.log", "echo", "no array", "$OMP_NUM_THREADS", "|", "cat", cwd=folder)
         found.append(files(folder))
     assert found[0] == found[1]
     outputs, logs = found[1]
@@ -36,8 +37,7 @@ def test_logs_and_outputs_are_those_of_run_py(cluster, tmp_path):
 
 
 def test_a_failed_member_and_pick(cluster, tmp_path):
-    words = ["JOB=1:3", "l.JOB.log", "echo", "run", ">>", "ran.JOB", "&&", "echo", "ERROR of JOB", "&&", "test", "-e",
-             "ok.JOB", "|", "cat"]
+    words = ["JOB=1:3", "l.JOB.log", *"echo run >> ran.JOB && echo ERROR of JOB && test -e ok.JOB | cat".split()]
     for name in ("ok.1", "ok.3"):
         (tmp_path / name).touch()
     done = launch(cluster, *words, cwd=tmp_path, check=False)
@@ -94,9 +94,9 @@ HOG = "import time; x = bytearray(600000000); x[::4096] = x[::4096]; time.sleep(
 def test_a_job_over_its_memory(cluster, tmp_path):
     """It is ended, the reason is named, and it is not tried again: it would only fail again."""
     (tmp_path / "queue.conf").write_text("command qsub -V -S /bin/bash\noption mem=* -l h_vmem=$1\n")
-    options = ["--mem", "200M", "--retries", 2, *(["--config", "queue.conf"] if cluster.title == "GridEngine" else [])]
-    done = launch(cluster, *options, "a.log", "echo", "run", ">>", "ran", "&&", "python3", "-c", HOG, cwd=tmp_path,
-                  check=False)
+    limit = ["--config", "queue.conf"] if cluster.title == "GridEngine" else []
+    words = ["--mem", "200M", "--retries", 2, *limit, "a.log", *"echo run >> ran && python3 -c".split(), HOG]
+    done = launch(cluster, *words, cwd=tmp_path, check=False)
     assert done.returncode == 1 and re.search("job failed.*, log is in a.log", done.stderr), done.stderr
     assert re.search("memory", done.stderr, re.I), done.stderr
     assert (tmp_path / "ran").read_text() == "run\n"
@@ -104,7 +104,7 @@ def test_a_job_over_its_memory(cluster, tmp_path):
 
 
 def test_jobs_at_a_time(cluster, tmp_path):
-    launch(cluster, "--max-jobs-run", 2, "JOB=1:5", "l.JOB", "touch", "on.JOB", "&&", "sleep", "0.3", "&&", "ls", "&&", "sleep",
-           "0.3", "&&", "rm", "on.JOB", cwd=tmp_path)
+    line = "touch on.JOB && sleep 0.3 && ls && sleep 0.3 && rm on.JOB"
+    launch(cluster, "--max-jobs-run", 2, "JOB=1:5", "l.JOB", *line.split(), cwd=tmp_path)
     at_once = [sum(line.startswith("on.") for line in log_lines(tmp_path / f"l.{job}")) for job in range(1, 6)]
     assert max(at_once) == 2 and min(at_once) >= 1

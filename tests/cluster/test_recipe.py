@@ -11,7 +11,7 @@ RUN = ROOT / "egs/mini/run.sh"
 # Every kind of job, as small as it can be. The latent space is left out: its jobs are those of the FHVAE before it, and
 # the probes and pictures, which no launcher sees, take as long as all the rest.
 SMALL = ("--nj", "2", "--num-gauss", "8", "--num-iters", "3", "--ivector-dim", "8", "--e2e-opts",
-         "--num-epochs=1 --batches-per-epoch=3", "--fhvae-opts", "--num-steps=10 --steps-per-epoch=5")  # fmt: skip
+         "--num-epochs=1 --batches-per-epoch=3", "--fhvae-opts", "--num-steps=10 --steps-per-epoch=5")
 STAGES = (("--stop-stage", "10"), ("--systems", "gmm pooled ivector e2e", "--stop-stage", "13"))
 
 
