@@ -15,7 +15,7 @@ min_post=0.025
 posterior_scale=1.0
 gaussian_min_count=100
 kaldi_compat=false
-one_process=true
+one_process=auto
 max_memory=5000
 subsample=1
 cleanup=true
@@ -36,8 +36,9 @@ Options:
   --posterior-scale <a>       weight of the posteriors: neighbouring frames are alike (default: $posterior_scale)
   --gaussian-min-count <n>    least number of frames of a Gaussian that is updated (default: $gaussian_min_count)
   --kaldi-compat <true|false> Kaldi's model and its estimator (default: $kaldi_compat)
-  --one-process <true|false>  EM in one process, which reads the features once and keeps the statistics; false: an
-                              array of jobs for each iteration, each of which reads them (default: $one_process)
+  --one-process <auto|true|false>  EM in one process, which reads the features once and keeps the statistics; false: an
+                              array of jobs for each iteration, each of which reads them; auto: one process where
+                              the statistics of all utterances fit into --max-memory (default: $one_process)
   --max-memory <MB>           memory of the one process (default: $max_memory)
   --subsample <n>             use every n-th frame (default: $subsample)
   --cleanup <true|false>      remove posteriors, statistics and models in between (default: $cleanup)"
@@ -56,6 +57,7 @@ done
 
 em_check
 [[ $ivector_dim =~ ^[1-9][0-9]*$ ]] || step_die "--ivector-dim $ivector_dim: expected a number above zero"
+[[ $one_process =~ ^(auto|true|false)$ ]] || step_die "--one-process $one_process: expected auto, true or false"
 mkdir -p "$dir"
 cp "$ubm/final.ubm" "$ubm/delta_order" "$ubm/sliding_cmvn.conf" "$dir"
 em_begin ivector "$ivector_dim" "$num_iters" "$srand" "$num_gselect" "$min_post" "$posterior_scale" \
@@ -74,6 +76,12 @@ if [[ $(cat "$dir/post.done" 2>/dev/null) != "$posts_done" ]]; then
   echo "$posts_done" >"$dir/post.done"
 fi
 
+if [[ $one_process == auto ]]; then
+  # C (D + 1) numbers of eight bytes an utterance: of a large corpus hundreds of gigabytes, in a file in $TMPDIR
+  one_process=$(gmm-info --print-args=false "$dir/final.ubm" |
+    awk -v n="$(wc -l <"$data/feats.scp")" -v most="$max_memory" '$1 == "num-gauss" { c = $2 } $1 == "dim" { d = $2 }
+      END { print 8e-6 * n * c * (d + 1) <= most ? "true" : "false" }')
+fi
 start=(--ivector-dim="$ivector_dim" --srand="$srand" --kaldi-compat="$kaldi_compat" "$dir/final.ubm")
 if [[ $one_process == true && $x -lt $num_iters ]]; then
   echo "$step_name: training in one process; $dir/log/train.log follows it"

@@ -288,6 +288,22 @@ def test_statistics_of_jobs_add_up():
     np.testing.assert_allclose(other.t, one.t, rtol=1e-8, atol=1e-10)
 
 
+def test_statistics_add_up_in_place():
+    model = random_model(10)
+    (n, f), scatter = statistics(model, *sample(model, 5, 25))
+    stats = accumulate(model, [(n, f)], scatter)
+    stats.a.flags.writeable = False  # as from a file
+    total = stats.zeros()
+    place = total.a
+    total += stats
+    total += stats
+    assert total.a is place
+    for name in ("n", "b", "a", "s", "w_sum", "w_scatter", "num_utts", "log_evidence"):
+        np.testing.assert_array_equal(getattr(total, name), 2 * getattr(stats, name))
+    first_order = replace(stats, s=None)
+    assert first_order.zeros().s is None and first_order.zeros().num_utts == 0.0
+
+
 def test_statistics_of_different_models_do_not_add_up():
     stats = {}
     for dim, packed in ((2, 3), (3, 6)):

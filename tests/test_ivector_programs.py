@@ -417,6 +417,18 @@ def test_steps_give_one_model_and_vectors_at_any_number_of_jobs(folder):
     assert (folder / "iv2/dropped").read_text() == ""
 
 
+def test_statistics_beyond_the_memory_are_left_to_jobs(folder):
+    if not (folder / "one/final.ie").exists():
+        step(folder, "--nj 1", "one")
+    assert (folder / "one/log/train.log").exists()
+    step(folder, "--nj 2 --max-memory 0", "jobs")  # one process would refuse
+    logs = os.listdir(folder / "jobs/log")
+    assert "train.log" not in logs and {"acc.0.1.log", "acc.0.2.log", "update.1.log"} <= set(logs)
+    same(folder / "jobs/final.ie", folder / "one/final.ie")
+    refused = step(folder, "--nj 2 --one-process maybe", "jobs", check=False)
+    assert "--one-process maybe: expected auto, true or false" in str(refused.stderr)
+
+
 def test_a_failed_iteration_is_where_the_next_run_goes_on(folder):
     if not (folder / "one/final.ie").exists():
         step(folder, "--nj 1", "one")

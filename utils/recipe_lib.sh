@@ -221,8 +221,8 @@ stage_pool() {
 }
 
 stage_ivector() {
-  local diag=$dir/ubm n=$ivector_num_gauss dim=$ivector_dim
-  if [ "$n" -eq 0 ]; then
+  local diag=$dir/ubm n=$ivector_num_gauss dim=$ivector_dim cmd=$cmd gigabytes
+  if [ "$n" -eq 0 ] || [ "$n" -eq "$(ubm_size)" ]; then
     n=$(ubm_size)
   else
     diag=$dir/ubm_ivector
@@ -230,6 +230,9 @@ stage_ivector() {
   fi
   if [ "$dim" -eq 0 ]; then dim=$((n < 50 ? n : 50)); fi
   train_full_ubm.sh --nj "$nj" --cmd "$cmd" "$data/train" "$diag" "$dir/full_ubm"
+  # The update, two processes in a pipe, takes seven times the matrices of the Gaussians (tests/bench/RESULTS.md).
+  gigabytes=$(awk -v n="$n" -v d="$dim" 'BEGIN { printf "%d", 7 * 8 * n * d * (d + 1) / 2 / 1e9 + 1 }')
+  if [ "$gigabytes" -gt 4 ]; then cmd+=" --mem ${gigabytes}G"; fi
   train_ivector_extractor.sh --nj "$nj" --cmd "$cmd" --ivector-dim "$dim" --num-iters 5 --srand "$seed" \
     "$data/train" "$dir/full_ubm" "$dir/extractor"
   for part in train test; do

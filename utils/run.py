@@ -14,8 +14,7 @@ Options:
   --max-jobs-run N   jobs at a time (default: as many as there are cores for them, or GPUs)
   --num-threads N    threads of a job: OMP_NUM_THREADS and its kin, unless they are set already (default: 1)
   --gpu N            GPUs of a job, handed out by CUDA_VISIBLE_DEVICES (default: 0)
-  --pick WHICH       all; failed: only jobs whose log does not end in success; incomplete: only jobs whose log
-  has
+  --pick WHICH       all; failed: only jobs whose log does not end in success; incomplete: only jobs whose log has
                      no end. A log counts only if it begins with the very same command. (default: all)
   Any other option and its value (--mem 4G, --time 4:00:00, ...) is for clusters (slurm.py, queue.py) and has no
   effect here.

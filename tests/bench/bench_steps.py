@@ -230,15 +230,21 @@ def sum_statistics(folder, jobs):
 
 
 def train_networks(folder):
-    """A few steps of both networks, for their memory."""
+    """Print the memory of a few steps of both networks, and what extraction with them takes."""
     run(folder, "fhvae", "train_fhvae.sh", "--train-config", ROOT / "conf/fhvae_large.conf", "--train-opts",
         "--num-steps=20 --steps-per-epoch=20", "train_fbank", "fhvae")
     (folder / "train_fbank/vad.scp").write_bytes((folder / "train/vad.scp").read_bytes())
     run(folder, "e2e", "train_e2e.sh", "--nj", 1, "--train-config", ROOT / "conf/e2e_xvector.conf",
         "--train-opts", "--batches-per-epoch=10 --num-epochs=1", "train_fbank", "e2e")
+    run(folder, "fhvae_extract", "extract_fhvae.sh", "--nj", 1, "--what", "mu2 mu1", "fhvae", "train_fbank",
+        "fhvae_train")
+    run(folder, "e2e_extract", "extract_embeddings.sh", "--nj", 1, "e2e", "train_fbank", "e2e_train")
     for name in ("fhvae", "e2e"):
         seconds, memory = used(folder, f"{name}/log/train.log")
-        print(f"{name}: {memory:.0f} MiB, {seconds:.0f} s with its start and its validation")
+        print(f"{name}, training: {memory:.0f} MiB, {seconds:.0f} s with its start and its validation")
+        seconds, memory = used(folder, f"{name}_train/log/extract.*.log")
+        hourly = seconds / size_of(folder / "train").hours
+        print(f"{name}, extraction: {memory:.0f} MiB, {hourly:.0f} s an hour")
 
 
 def used(folder, logs):
