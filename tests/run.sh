@@ -7,6 +7,6 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . ./path.sh
 if [ $# -eq 0 ]; then
-  set -- -n 2 --dist loadfile
+  set -- -n 2 --dist loadfile --no-loadscope-reorder
 fi
 exec python -m pytest "$@"
