@@ -688,6 +688,7 @@ def test_jobs_of_a_launcher_that_was_killed(cluster):
     job.communicate()
     status, said = cluster.run("--pick", "incomplete", *words, check=False)
     assert status == 1 and "of an earlier call write the same logs" in said[-1]
+    assert re.search(r"cancel them: (scancel|qdel) \d+ \(", said[-1]) and len(said) < 12
     cluster.run("JOB=3", "l.JOB", "true")  # another log, though of the same name
     wait_for(lambda: all("Ended (code 0)" in (cluster.folder / f"l.{n}").read_text() for n in (1, 2)))
     wait_for(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in cluster.running()))

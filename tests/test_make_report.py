@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import shutil
 import struct
@@ -17,7 +18,18 @@ from helpers import run
 from voxark.errors import VoxarkError
 from voxark.metrics import Roc, operating_points
 from voxark.metrics.report_formats import shown
-from voxark.report.experiment import fhvae, folder, funnel, groups, making, plots, render, scores, training
+from voxark.report.experiment import (
+    fhvae,
+    folder,
+    funnel,
+    groups,
+    making,
+    plots,
+    render,
+    results_section,
+    scores,
+    training,
+)
 from voxark.report.experiment.build import PageOptions, build_page
 from voxark.report.experiment.curves_section import det_figure
 from voxark.trials.lists import TrialList
@@ -171,6 +183,21 @@ def test_the_last_run_of_a_stage_counts(tmp_path):
     write(tmp_path / "journal", "1\ta\tA\tsoon\tx\n")
     with pytest.raises(VoxarkError, match=r"journal:1: .*seconds"):
         folder.read_journal(tmp_path / "journal")
+    write(tmp_path / "journal", "1\ta\tA\t1\tx\n2\tb")  # while it is being written
+    assert [stage.name for stage in folder.read_journal(tmp_path / "journal")] == ["a"]
+
+
+def test_a_named_pipe_among_the_logs_is_not_read(tmp_path):
+    write(tmp_path / "a.log", "x\n")
+    os.mkfifo(tmp_path / "b.log")
+    assert [path.name for path in folder.log_files(tmp_path)] == ["a.log"]
+
+
+def test_long_titles_keep_their_end():
+    first, second = (results_section._short("i-vectors of 400 dimensions, LDA, " + name, 34)
+                     for name in ("cosine", "PLDA"))
+    assert first.endswith(", LDA, cosine") and second.endswith(", LDA, PLDA") and len(first) <= 34
+    assert results_section._short("cosine", 34) == "cosine"
 
 
 def test_parts_that_jobs_work_on_are_no_data_directories(tmp_path):
@@ -483,7 +510,9 @@ def test_the_curves_of_training(built):
 
 
 def test_damaged_metrics_are_named_and_left_out():
-    assert training.parse_metrics('{"epoch": 1}\n{"epoch"') is None
+    assert training.parse_metrics('{"epoch": 1}\n{"epoch"\n') is None
+    assert training.parse_metrics('{"epoch": 1}\n{"epoch"\n{"epoch": 2}') is None
+    assert training.parse_metrics('{"epoch": 1}\n{"epoch"') == [{"epoch": 1}]  # while it is being written
     assert training.parse_metrics("[1]\n") is None and training.parse_metrics("") is None
     assert training.parse_metrics('{"epoch": 1, "x": NaN}\n') is not None
 

@@ -200,6 +200,17 @@ def test_a_job_killed_by_a_signal_says_so(tmp_path):
     assert "# Ended (code 137; signal 9) at" in (tmp_path / "a.log").read_text()
 
 
+def test_of_a_job_that_wrote_nothing_its_end_is_told(tmp_path):
+    done = run("a.log", "exit", "3", cwd=tmp_path, check=False)
+    assert done.stderr.endswith("run.py: a.log says: (nothing; code 3)\n")
+
+
+def test_a_wrong_option_is_not_lost_in_the_help(tmp_path):
+    done = run("--num-threads", "two", "a.log", "true", cwd=tmp_path, check=False)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) < 10
+    assert done.stderr.startswith("Usage: ") and "(run.py --help says more)" in done.stderr
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -416,7 +416,7 @@ def main(scheduler_class, doc, variable, conf_name):
         run = Run(request, settings, scheduler, tasks)
         files.refuse_leftovers(request, run.q, run.name, scheduler)
     except launcher.UsageError as error:
-        print(doc, file=sys.stderr)
+        print(launcher.short_help(doc), file=sys.stderr)
         say(f"ERROR: {error}")
         return 1
     bell, why = launcher.Bell(), ""

@@ -142,7 +142,8 @@ def refuse_leftovers(request, q, name, scheduler):
         states = scheduler.ask(jobs) if jobs else {}
         if states is None or any(state.phase != "gone" for state in states.values()):
             raise launcher.UsageError(f"jobs {' '.join(jobs)} of an earlier call write the same logs: wait for them, "
-                                      f"or cancel them (their folder is {folder})")
+                                      f"or cancel them: {scheduler.cancels} {' '.join(jobs)} "
+                                      f"(their folder is {folder})")
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -26,12 +26,12 @@ class SubmitError(Exception):
 
 
 class Scheduler:
-    """slurm.py and grid_engine.py derive from it. ``name`` is the scheduler's.
+    """slurm.py and grid_engine.py derive from it. ``name`` is the scheduler's, ``cancels`` its program for that.
 
     ``sure``: a node that is said to have failed is given up at once, as the scheduler has done.
     """
 
-    name = ""
+    name = cancels = ""
     sure = True
 
     def __init__(self, settings):

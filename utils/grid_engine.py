@@ -14,7 +14,7 @@ _OWN = (r"JOB_ID|JOB_NAME|SGE_(?!ROOT$|CELL$|QMASTER_PORT$|EXECD_PORT$|CLUSTER_N
 class GridEngine(Scheduler):
     """qsub, qstat, qacct and qdel."""
 
-    name = "gridengine"
+    name, cancels = "gridengine", "qdel"
     sure = False  # a node that is not heard of comes back as a rule, and its jobs still run
 
     def __init__(self, settings):
@@ -71,7 +71,7 @@ class GridEngine(Scheduler):
             if "E" in letters:
                 state = State("stuck", self._error(job.findtext("JB_job_number")))
             elif "q" in letters or "w" in letters:
-                state = State("waiting", "held" if "h" in letters else "")
+                state = State("waiting", "held" if "h" in letters else "queued (qstat -j may say why)")
             else:
                 state = State("running", "")
         for task in _tasks(job.findtext("tasks") or "1"):

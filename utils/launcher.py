@@ -37,6 +37,12 @@ _ENDED = re.compile(r"# Ended \(code (\d+)(; [^)]*)?\)")
 _PICKS = ("all", "failed", "incomplete")
 
 
+def short_help(doc):
+    """The part `Usage: ... e.g.: ...` of a launcher's help: an error behind it is not lost in the options."""
+    part = next((part for part in doc.split("\n\n") if part.startswith("Usage:")), doc)
+    return f"{part}\n({program()} --help says more)"
+
+
 class UsageError(Exception):
     """The launcher's own command line is wrong."""
 
@@ -222,13 +228,14 @@ def last_words(log):
             said = lines.read().decode("utf-8", "replace").splitlines()
     except OSError as error:
         return error.strerror
+    ended = re.findall(r"^# Ended \((.+?)\) at ", "\n".join(said), re.MULTILINE)
     said = [line for line in said if line.strip() and not line.startswith("#")]
     errors = [line for line in said if "ERROR" in line or "Error" in line]
     causes = [line for line in errors if "the command ended with status" not in line]
     if errors and not causes:
         causes = [line for line in said if "WARNING" in line]
     said = causes or errors or said
-    return said[-1].strip()[:300] if said else "(nothing)"
+    return said[-1].strip()[:300] if said else f"({'; '.join(['nothing', *ended[-1:]])})"
 
 
 def report(request, failed, why=""):

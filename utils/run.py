@@ -145,7 +145,7 @@ def main():
             return 0
         slots = Slots(request.options)
     except launcher.UsageError as error:
-        print(__doc__, file=sys.stderr)
+        print(launcher.short_help(__doc__), file=sys.stderr)
         say(f"ERROR: {error}")
         return 1
     bell = launcher.Bell()

@@ -51,7 +51,7 @@ _OWN = r"SLURM_(?!CONF$|TIME_FORMAT$).*|SLURMD_.*|SRUN_.*"  # SLURM_MEM_PER_NODE
 class Slurm(Scheduler):
     """Slurm's programs."""
 
-    name = "slurm"
+    name, cancels = "slurm", "scancel"
 
     def key(self, job, task):
         """As squeue writes it."""

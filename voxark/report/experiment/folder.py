@@ -198,9 +198,12 @@ def find_systems(folder):
 
 
 def read_journal(path):
-    """The Stages that a recipe has written down, in their order; the last run of each counts."""
-    found = {}
-    for number, line in enumerate((read_text(path) or "").splitlines(), 1):
+    """The Stages that a recipe has written down, in their order; the last run of each counts.
+
+    VoxarkError names a line that is wrong, but for a last one that is still being written.
+    """
+    found, text = {}, read_text(path) or ""
+    for number, line in enumerate(text.splitlines(), 1):
         fields = line.split("\t")
         if not line.strip():
             continue
@@ -209,6 +212,8 @@ def read_journal(path):
             if not math.isfinite(stage.seconds):
                 raise ValueError
         except (IndexError, ValueError):
+            if number == len(text.splitlines()) and not text.endswith("\n"):
+                break
             raise VoxarkError(
                 f"{path}:{number}: number, name, title, seconds, time were expected, with tabs between them, "
                 f"found {line[:60]!r}"
@@ -239,6 +244,11 @@ def log_folders(experiment):
     found = [path for depth in ("*", "*/*") for path in sorted(experiment.folder.glob(f"{depth}/log"))]
     found += [path / "log" for path in experiment.data_dirs]
     return list({path.resolve(): path for path in found}.values())
+
+
+def log_files(folder):
+    """The logs in a folder, sorted; files only: opening a named pipe would wait for ever."""
+    return [path for path in sorted(folder.glob("*.log")) if path.is_file()]
 
 
 def _is_data_dir(path):

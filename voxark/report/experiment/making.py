@@ -8,7 +8,7 @@ from pathlib import Path
 from voxark import versions
 from voxark.report.drawing import BLUE
 from voxark.report.experiment import plots
-from voxark.report.experiment.folder import log_folders, read_text
+from voxark.report.experiment.folder import log_files, log_folders, read_text
 from voxark.report.experiment.parts import Cell, Figure, Heading, Listing, Section, Table
 
 _FACTS = {"python": "Python", "system": "operating system"}  # names of versions.facts() for people
@@ -86,7 +86,7 @@ def read_log(path):
 
 def read_logs(experiment):
     """All Logs of the models' folders and of the data directories, by folder, in the order of their start."""
-    paths = [path for folder in log_folders(experiment) for path in sorted(folder.glob("*.log"))]
+    paths = [path for folder in log_folders(experiment) for path in log_files(folder)]
     found = [log for path in paths if (log := read_log(path))]
     begun = {}
     for log in found:

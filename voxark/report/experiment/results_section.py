@@ -104,7 +104,9 @@ def eer_bars(rows):
 
 
 def _short(text, width):
-    return text if len(text) <= width else text[: width - 1] + "…"
+    """The beginning and the end of a long text: titles of systems often differ in their last words."""
+    half = width // 2
+    return text if len(text) <= width else f"{text[: width - half - 1].rstrip()}…{text[-half:].lstrip()}"
 
 
 # ------------------------------------------------------------------------------------------- groups of trials

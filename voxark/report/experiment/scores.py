@@ -229,6 +229,22 @@ def _without_warnings():
         of_intervals.disabled = before
 
 
+@contextmanager
+def _warnings_naming(name):
+    """Put the name of a list in front of the warnings of its intervals."""
+    of_intervals = logging.getLogger("voxark.metrics.intervals")
+
+    def name_it(record):
+        record.msg, record.args = f"{name}: {record.getMessage()}", ()
+        return True
+
+    of_intervals.addFilter(name_it)
+    try:
+        yield
+    finally:
+        of_intervals.removeFilter(name_it)
+
+
 def measure_systems(systems, trials, measuring, options, progress=iter):
     """The Results of Systems on a TrialList, each on the trials that it has scored.
 
@@ -243,7 +259,7 @@ def measure_systems(systems, trials, measuring, options, progress=iter):
             if len(joined.trials) == len(trials)
             else _places(trials, joined.trials)
         )
-        with naming(str(system.scores)):
+        with naming(str(system.scores)), _warnings_naming(str(system.scores)):
             found.append(measuring.measure(system, trials, np.ascontiguousarray(joined.scores[:, 0]), kept))
     return found
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from voxark.report.experiment import plots
-from voxark.report.experiment.folder import log_folders, read_text
+from voxark.report.experiment.folder import log_files, log_folders, read_text
 from voxark.report.experiment.parts import Cell, Figure, Grid, Heading, Mark, Section, Table, identifier
 
 _NUMBER = r"(-?\d[\d.]*(?:e[+-]?\d+)?)"
@@ -71,7 +71,7 @@ def read_em_curves(experiment):
     found = []
     for logs in log_folders(experiment):
         name, updates = experiment.name_of(logs.parent), {}
-        for path in sorted(logs.glob("*.log")):
+        for path in log_files(logs):
             text = read_text(path) or ""
             what, values = parse_iterations(text)
             if values:
@@ -163,11 +163,14 @@ END_TO_END = (
 
 
 def parse_metrics(text):
-    """The lines of a metrics.jsonl as dicts; None where a line is none."""
-    try:
-        lines = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (ValueError, RecursionError):
-        return None
+    """The lines of a metrics.jsonl as dicts, but a last one that is cut short; None where another is none."""
+    lines, texts = [], [line for line in text.splitlines() if line.strip()]
+    for number, line in enumerate(texts, 1):
+        try:
+            lines.append(json.loads(line))
+        except (ValueError, RecursionError):
+            if number == 1 or number < len(texts) or text.endswith("\n"):
+                return None
     if not lines or not all(isinstance(line, dict) and isinstance(line.get("epoch"), int) for line in lines):
         return None
     return lines
