@@ -181,10 +181,16 @@ def test_recipes_explain_their_stages_and_refuse_wrong_use(name, tmp_path):
         (("--corpus", tmp_path / "nothing"), "nothing: no such folder"),
         (("--corpus", tmp_path, "--preset", "huge"), "--preset huge: expected one of paper small"),
         (("--corpus", tmp_path, "surplus"), "unexpected argument 'surplus'"),
+        (("--corpus", tmp_path, "--dir", tmp_path / "JOB"), "the word JOB stands for a number in jobs"),
         (("--corpus", tmp_path, "--dir", tmp_path / "exp"), "stage 1 (data directories) failed"),
     ):
         done = recipe(name, *options, check=False)
         assert done.returncode == 1 and message in done.stderr.splitlines()[-1], done.stderr
+
+
+def test_a_dry_run_needs_no_corpus(tmp_path):
+    said = recipe("ami", "--corpus", tmp_path / "nothing", "--dir", tmp_path / "exp", "--dry-run").stdout
+    assert stages_that(said, "would run") == set(range(1, NUM_STAGES + 1)) and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", BUILDERS)

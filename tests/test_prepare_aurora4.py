@@ -8,7 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 from corpora import aurora4, sounds
-from helpers import ROOT, run_script
+from corpora.preparing import Preparation, contents, table
+from helpers import ROOT
 
 from voxark import datadir, datadir_check, tables
 
@@ -18,29 +19,7 @@ from aurora4_trials import sample_trials  # noqa: E402
 
 PROGRAM = ROOT / "local/aurora4/prepare_data.py"
 FEW = ("01", "03", "08")  # conditions of the trees that are broken
-
-
-def prepare(corpus, out, *options, check=True, env=None):
-    return run_script(PROGRAM, *options, corpus, out, check=check, env=env)
-
-
-def refuse(corpus, out, *options, env=None):
-    """The error of a preparation that must fail in one line and write nothing."""
-    done = prepare(corpus, out, *options, check=False, env=env)
-    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-    assert done.returncode == 1 and len(errors) == 1, done.stderr
-    assert not list(out.glob("*")) and not list(out.glob(".prepare*"))
-    return errors[0]
-
-
-def table(path):
-    return dict(datadir.read_table(path, datadir.parse_text))
-
-
-def contents(folder, without=()):
-    """Every file's text by its name, the place of the folder blotted out."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in without]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+prepare, refuse = Preparation(PROGRAM).run, Preparation(PROGRAM).refuse
 
 
 def waves(scp):

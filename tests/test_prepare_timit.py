@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 from corpora import aurora4, sounds, timit
-from helpers import ROOT, needs_data, run_script, shared_data, shell
+from corpora.preparing import Preparation, contents, table
+from helpers import ROOT, needs_data, shared_data, shell
 
 from voxark import audio, datadir, datadir_check, tables
 
@@ -17,29 +18,7 @@ import phones as timit_phones  # noqa: E402
 PROGRAM = ROOT / "local/timit/prepare_data.py"
 CORE = sorted(name for names in timit.CORE_TEST.values() for name in names)
 DEV = sorted(name for names in timit.DEV.values() for name in names)
-
-
-def prepare(corpus, out, *options, check=True):
-    return run_script(PROGRAM, *options, corpus, out, check=check)
-
-
-def refuse(corpus, out, *options):
-    """The error of a preparation that must fail in one line and write nothing."""
-    done = prepare(corpus, out, *options, check=False)
-    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-    assert done.returncode == 1 and len(errors) == 1, done.stderr
-    assert not list(out.glob("*")) and not list(out.glob(".prepare*"))
-    return errors[0]
-
-
-def table(path):
-    return dict(datadir.read_table(path, datadir.parse_text))
-
-
-def contents(folder, without=()):
-    """Every file's bytes by its name."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in without]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+prepare, refuse = Preparation(PROGRAM).run, Preparation(PROGRAM).refuse
 
 
 def samples_of(entry):

@@ -43,11 +43,13 @@ recipe_paths() {
   done
 }
 
-# The same of a folder whose path stands in such lines: a * in it would name other folders, too.
+# The same of a folder whose path stands in such lines: a * in it would name other folders, too, and launchers replace
+# the word JOB.
 recipe_plain_paths() {
-  local path
+  local path job='(^|[^A-Za-z0-9_])JOB([^A-Za-z0-9_]|$)'
   recipe_paths "$@"
   for path in "$@"; do
+    [[ ! $path =~ $job ]] || fail "'$path': the word JOB stands for a number in jobs: choose another folder"
     case $path in
       *[][*?\(\)\<\>\|\;\&\$\`\"\'\\,]*)
         fail "'$path': characters of the shell, and commas, do not work in pipes: choose another folder" ;;
@@ -100,9 +102,9 @@ recipe_begin() {
 recipe_corpus() {
   if [ $# -ne 0 ]; then fail "unexpected argument '$1' (--help shows the options)"; fi
   [ -n "$corpus" ] || fail "--corpus is needed: the folder of the corpus as its publisher ships it (see --help)"
-  [ -d "$corpus" ] || fail "--corpus $corpus: no such folder"
+  [ -d "$corpus" ] || [ "$dry_run" = true ] || fail "--corpus $corpus: no such folder"
   recipe_paths "$corpus"
-  corpus=$(realpath "$corpus")
+  corpus=$(realpath -m "$corpus")
   dir=${dir:-$here/exp/$preset}
   # shellcheck disable=SC2034 # for the recipe's stage_data
   read -r -a data_options <<<"${data_opts-}" # egs/own has none
@@ -111,6 +113,7 @@ recipe_corpus() {
 # A hash of the names, sizes and times of the files of a folder, so that a repaired file counts as a new one. What this
 # recipe writes, where --dir lies in the folder, does not count.
 folder_state() {
+  [ -d "$1" ] || return 0 # --dry-run may ask before the corpus is there
   find -L "$1" -path "$dir" -prune -o -type f -printf '%P %s %T@\n' | sort | sha256sum | cut -d' ' -f1
 }
 

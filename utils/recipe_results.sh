@@ -78,7 +78,8 @@ describe_experiment() {
   {
     printf 'title %s\ncommand %s\ncorpus %s\n' "$recipe_title" "$recipe_command" "${corpus:-$data/corpus}"
     printf 'data %s\ntrials %s\nlabels %s\n' "$data" "$data/trials" "$labels"
-    printf 'seed %s\npreset %s\n' "$seed" "${preset:-none}"
+    printf 'seed %s\n' "$seed"
+    if [ -n "${preset:-}" ]; then echo "preset $preset"; fi
     python3 -m voxark.versions
     printf 'started %s\n' "$(awk -F'\t' 'NR == 1 { print $5 }' "$dir/.stages/journal")"
   } >"$dir/experiment.partial"

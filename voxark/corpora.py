@@ -229,6 +229,14 @@ def check_counts(corpus, counts, missing=(), partial=False):
     logger.warning("%s. Going on with what is there (--partial=true)", text)
 
 
+def check_speakers(corpus, data, least):
+    """Raise VoxarkError unless each part of ``least`` ({part: number}) of ``data`` has so many speakers."""
+    for part, number in least.items():
+        found = len(data[part].spk2utt)
+        if found < number:
+            raise VoxarkError(f"{corpus}: {found} {part} speakers, {number} at least are needed")
+
+
 def check_broken(broken, partial=False):
     """Raise VoxarkError with the first of the messages of broken files; with ``partial`` warn of each."""
     if broken and not partial:

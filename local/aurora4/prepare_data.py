@@ -147,11 +147,7 @@ def check(corpus, data, missing, partial):
     if "train_multi" in data:
         counts.append(("train_multi utterances", len(data["train_multi"].utt2spk), NUM_MULTI))
     corpora.check_counts(corpus, counts, missing, partial)
-    for part, least in (("train", 1), ("test", 2)):
-        if len(data[part].spk2utt) < least:
-            raise VoxarkError(
-                f"{corpus}: {len(data[part].spk2utt)} {part} speakers, {least} at least are needed"
-            )
+    corpora.check_speakers(corpus, data, {"train": 1, "test": 2})
 
 
 @cli.program

@@ -114,11 +114,7 @@ def check(corpus, data, parts, partial):
         counts.append((f"{part} utterances", len(data[part].utt2spk), num_utterances))
     lacking = missing(parts)
     corpora.check_counts(corpus, counts, lacking, partial)
-    for part, least in (("train", 1), ("test", 2)):
-        if len(data[part].spk2utt) < least:
-            raise VoxarkError(
-                f"{corpus}: {len(data[part].spk2utt)} {part} speakers, {least} at least are needed"
-            )
+    corpora.check_speakers(corpus, data, {"train": 1, "test": 2})
 
 
 @cli.program
