@@ -1,5 +1,6 @@
 """What a launcher needs of a scheduler: to submit, to cancel, and to say what has become of jobs."""
 
+import abc
 import collections
 import os
 import re
@@ -25,7 +26,7 @@ class SubmitError(Exception):
     """The scheduler does not take a job."""
 
 
-class Scheduler:
+class Scheduler(abc.ABC):
     """slurm.py and grid_engine.py derive from it. ``name`` is the scheduler's, ``cancels`` its program for that.
 
     ``sure``: a node that is said to have failed is given up at once, as the scheduler has done.
@@ -40,36 +41,36 @@ class Scheduler:
         self.words = []  # the program that submits, and its options
         self.pause = None  # a function of seconds that returns False if the launcher is to stop
 
+    @abc.abstractmethod
     def submit(self, script, ids, name, output, comment):
         """Submit a script (with its arguments) as an array of the task ids ``ids``; returns the job's id.
 
         Tasks print to ``output``.<job>.<task>. SubmitError where the job is refused.
         """
-        raise NotImplementedError
 
     def warn_after(self):
         """After how many seconds a job itself is to ask its training to save; None where the scheduler does it."""
         return None
 
+    @abc.abstractmethod
     def key(self, job, task):
         """The name of one task of a job."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def parts(self, numbers):
         """Split ascending member numbers into submissions: lists of (task id, number)."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def ask(self, jobs):
         """Return {key: State} of the tasks of jobs; None where the scheduler does not answer."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def history(self, jobs):
         """Return {key: reason} of tasks that are gone, by accounting, as far as it is known."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def cancel(self, keys):
         """Cancel tasks or whole jobs."""
-        raise NotImplementedError
 
     def submit_words(self, words, stale):
         """Run a program that submits; return the job's id. ``stale``: names of variables, as in :func:`submit_env`.

@@ -5,6 +5,7 @@ end with it even if it is killed; jobs, which the daemons detach, are found by t
 environment.
 """
 
+import abc
 import contextlib
 import ctypes
 import os
@@ -91,7 +92,7 @@ def children(pid):
     return found
 
 
-class Cluster:
+class Cluster(abc.ABC):
     """Daemons in a temporary folder. A subclass says how they are configured (:meth:`start`) and emptied."""
 
     title, programs, package, needs_root = "", (), "", False
@@ -108,13 +109,13 @@ class Cluster:
         """Nothing is started before the ``with``."""
         self.folder, self.processes, self.environment = None, {}, {}
 
+    @abc.abstractmethod
     def start(self):
         """Write the configuration, start the daemons, return when jobs can be submitted."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def cancel_all(self):
         """Cancel the jobs that are left."""
-        raise NotImplementedError
 
     def __enter__(self):
         """Start; a start that fails leaves nothing behind."""
