@@ -13,11 +13,14 @@ from voxark.nnet.checkpoint import load_state  # noqa: E402
 PROGRAM = "train-e2e-verif"
 
 
-def write(folder, num_epochs):
-    """Write its data; returns (arguments of the slow one, those of a fast one that gives the same model)."""
+def write(folder, num_epochs, pause=0.03):
+    """Write its data; returns (arguments of the slow one, those of a fast one that gives the same model).
+
+    It waits ``pause`` seconds for each of its chunks, 704 where it ends by itself behind epoch 22.
+    """
     audio, labels = test_train_e2e.write_audio(folder / "audio")
     scp = Path(audio.removeprefix("scp:"))
-    slow = [f"{key} sleep 0.03; cat {wav} |" for key, wav in map(str.split, scp.read_text().splitlines())]
+    slow = [f"{key} sleep {pause}; cat {wav} |" for key, wav in map(str.split, scp.read_text().splitlines())]
     write_lines(folder / "slow.scp", *slow)
     options = test_train_e2e.words(audio=True, num_epochs=num_epochs, batches_per_epoch=4, batch_speakers=4,
                                    fbank_config=scp.parent / "fbank.conf")

@@ -41,7 +41,7 @@ def test_a_job_over_its_time(gridengine, tmp_path):
 def begun(gridengine, tmp_path_factory):
     """(launcher, folder, ...) of a training that is told to save 25 seconds after each start."""
     folder = tmp_path_factory.mktemp("training")
-    slow, fast = slow_training.write(folder, num_epochs=20)
+    slow, fast = slow_training.write(folder, num_epochs=20, pause=0.05)
     options = ["--time", "0:02:00", "--save-seconds", 95, "--requeue", "true", "--retries", 0]
     words = [*options, "train.log", slow_training.PROGRAM, "--resume", *slow, "parts"]
     with launched(gridengine, *words, cwd=folder) as process:

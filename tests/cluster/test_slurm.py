@@ -144,7 +144,7 @@ def begun(slurm, tmp_path_factory):
     never ends.
     """
     folders = {name: tmp_path_factory.mktemp(name) for name in ("training", "endless")}
-    slow, fast = slow_training.write(folders["training"], num_epochs=30)
+    slow, fast = slow_training.write(folders["training"], num_epochs=30, pause=0.07)  # 50 seconds
     options = ["--time", "0:01:00", "--save-seconds", 45, "--requeue", "true", "--retries", 0]
     training = [*options, "train.log", slow_training.PROGRAM, "--resume", *slow, "parts"]
     endless = ["--time", "0:01:00", "--retries", 2, "a.log", *"echo run >> ran && sleep 300".split()]
