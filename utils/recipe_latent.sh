@@ -1,11 +1,9 @@
 # shellcheck shell=bash disable=SC2154  # the variables are those of recipe_lib.sh
 # The stage of recipe_lib.sh that asks what the latent variables of an FHVAE know: probes, pictures, voices exchanged.
 
-# latent_run <log> <command...>: the messages of a program go to its log; the last ones are shown where it fails.
+# latent_run <log> <command...>: a job, on a cluster not on the machine that one logs in to.
 latent_run() {
-  local log=$dir/fhvae_segments/log/$1.log
-  shift
-  "$@" 2>"$log" || { tail -n 2 "$log" >&2; return 1; }
+  $cmd "$dir/fhvae_segments/log/$1.log" "${@:2}"
 }
 
 # What z1 and z2 know of the labels that the test data have: a table, and pictures.
@@ -21,7 +19,7 @@ stage_latent() {
     latent_run measure measure-disentanglement --utt2spk="$data/test/utt2spk" --factors="$factors" \
       ${versions[@]+"${versions[@]}"} ${ctm[@]+"${ctm[@]}"} --segment-shift=10 \
       --z1-var="scp:$out/z1_var.scp" --z2-var="scp:$out/z2_var.scp" "scp:$out/z1.scp" "scp:$out/z2.scp" \
-      >"$out/disentanglement.txt.partial"
+      \> "$out/disentanglement.txt.partial"
     mv "$out/disentanglement.txt.partial" "$out/disentanglement.txt"
   else
     echo "$0: WARNING: z1 and z2 are not compared: that needs scikit-learn: pip install 'voxark[probe]'" >&2
