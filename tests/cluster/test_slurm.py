@@ -116,19 +116,19 @@ def test_a_training_on_two_nodes(slurm, data, tmp_path):
 def test_a_training_on_two_nodes_is_told_to_save(slurm, data, tmp_path):
     """SIGUSR1, as Slurm sends it to the first node before the time is up: it goes on to the same bits."""
     program, metrics = "train-fhvae", tmp_path / "nodes/metrics.jsonl"
-    arguments = with_options(data[program], num_steps=2500, steps_per_epoch=100)  # 17 s where nothing else runs
+    arguments = with_options(data[program], num_steps=1200, steps_per_epoch=100)  # 8 s where nothing else runs
     options = ["--num-nodes", 2, "--time", "1:00:00", "--requeue", "true", "--retries", 0, "--mem", "4G"]
     words = [*TORCHRUN, ROOT / "bin" / program, "--resume", *arguments, "nodes"]
-    with launched(slurm, *options, "train.log", *words, cwd=tmp_path) as process:
+    with launched(slurm, *options, "nodes.log", *words, cwd=tmp_path) as process:
         slurm.wait(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 1, "no epoch is done", 60)
-        job = slurm.jobs(name="train")[0].split()[0]
+        job = slurm.jobs(name="nodes")[0].split()[0]
         slurm.command("scancel", "--batch", "--signal=USR1", job)
         said = process.communicate(timeout=100)[1]
-    assert process.returncode == 0 and said.count("train.log: job") == 1, said
-    assert "# Ended (code 0)" in (tmp_path / "train.log").read_text()
-    steps = [int(found) for path in (tmp_path / "q").glob("train.log.*")
+    assert process.returncode == 0 and said.count("nodes.log: job") == 1, said
+    assert "# Ended (code 0)" in (tmp_path / "nodes.log").read_text()
+    steps = [int(found) for path in (tmp_path / "q").glob("nodes.log.*")
              for found in re.findall(r"(\d+) steps in", path.read_text())]
-    assert len(steps) == 1 and 100 <= steps[0] < 2500  # of the first job, which saved and ended
+    assert len(steps) == 1 and 100 <= steps[0] < 1200  # of the first job, which saved and ended
     on_one_machine(program, arguments, tmp_path / "here")
     assert same(tmp_path / "nodes", tmp_path / "here")
 
